@@ -1,0 +1,327 @@
+"""The documented configuration object, checked and typed: `Config.read` takes what a page would hold.
+
+Numbers are milliseconds where the reference documents milliseconds. A known key of the wrong type is a `ConfigError`
+with its path; an unknown key is logged once with the nearest documented name; keys of the user interface are ignored.
+"""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+from msgspec import Struct, field
+
+from webchat_fsm.errors import ConfigError
+from webchat_fsm.lifecycle.table import Transport
+from webchat_fsm.lifecycle.words import MASK
+
+log = logging.getLogger("webchat_fsm")
+
+UI_KEYS = frozenset(
+    {
+        "actionsMenu",
+        "ariaCharRemainingIntervals",
+        "ariaIdleAlertIntervals",
+        "autoInvite",
+        "charCountEnabled",
+        "chatButton",
+        "confirmFormCloseEnabled",
+        "dynamicPositioning",
+        "emojis",
+        "form",
+        "formValidator",
+        "markdown",
+        "maxMessageCharacters",
+        "minimizeOnMobileRestore",
+        "openOnLoad",
+        "pollRateSleep",
+        "proactive",
+        "sleepEnabled",
+        "timeFormat",
+        "uploadsEnabled",
+    }
+)
+"""Documented keys of the WebChat user interface, which shares the configuration object."""
+
+SECRET_FIELDS = frozenset({"apikey", "headers", "main_header", "key_password", "user_data", "proxy"})
+
+
+_SPELLING = {
+    "data_url": "dataURL",
+    "comet_d": "cometD",
+    "comet_url": "cometURL",
+    "api_url": "apiURL",
+    "asynchronous": "async",
+    "main_header": "_main.header",
+}
+
+
+def documented(name: str) -> str:
+    """The documented spelling of a field: camelCase, with the reference's own exceptions."""
+    first, *rest = name.split("_")
+    return _SPELLING.get(name) or first + "".join(part.capitalize() for part in rest)
+
+
+class Masked(Struct, frozen=True):
+    """A section whose repr hides what may hold a secret: keys, headers and user data."""
+
+    def __repr__(self) -> str:
+        shown = (
+            f"{name}={MASK if value and name in SECRET_FIELDS else repr(value)}"
+            for name in self.__struct_fields__
+            if (value := getattr(self, name)) is not None
+        )
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+
+class XhrFields(Struct, frozen=True, rename=documented):
+    """`xhrFields`: with `withCredentials`, cookies of the server are kept and sent back."""
+
+    with_credentials: bool = False
+
+
+class CometD(Struct, frozen=True, kw_only=True, rename=documented):
+    """`cometD`: the v2 API over CometD, in place of REST."""
+
+    enabled: bool = False
+    comet_url: str = ""
+    channel: str = "/service/chatV2/customer-support"
+    api_url: str = ""
+    websocket_enabled: bool = False
+    log_level: str = "info"
+
+
+class Async(Struct, frozen=True, kw_only=True, rename=documented):
+    """`transport.async`: asynchronous chat, and the three functions that keep its session data."""
+
+    enabled: bool = False
+    get_session_data: Any = None
+    set_session_data: Any = None
+    delete_session_data: Any = None
+
+
+class TransportSection(Masked, frozen=True, kw_only=True, rename=documented):
+    """`transport`: the v3 API; its presence chooses it."""
+
+    type: str = "pureengage-v3-rest"
+    data_url: str = ""
+    endpoint: str = ""
+    headers: dict[str, str] = field(default_factory=dict)
+    asynchronous: Async = field(default_factory=Async)
+    stream: str = ""
+    client_type: str = ""
+    poll_timeout: float = 3000
+    poll_interval_multiplier: float = 1.2
+    max_message_page_size: int = 20
+
+
+class Tls(Masked, frozen=True, kw_only=True, rename=documented):
+    """`client.tls`: verification is on; `ca` names a file of authorities, `cert` and `key` a client certificate."""
+
+    verify: bool = True
+    ca: str = ""
+    cert: str = ""
+    key: str = ""
+    key_password: str = ""
+
+
+class Retry(Struct, frozen=True, kw_only=True, rename=documented):
+    """`client.retry`: repeats of a poll on a dropped keep-alive connection, and the longest Retry-After obeyed (ms)."""
+
+    stale_connection: int = 1
+    retry_after_cap: float = 300_000
+
+
+class Client(Masked, frozen=True, kw_only=True, rename=documented):
+    """`client`: what the reference lacks. Times in milliseconds, sizes in bytes, `pollJitter` a share from 0 to 1."""
+
+    tls: Tls = field(default_factory=Tls)
+    proxy: str = ""
+    headers: dict[str, str] = field(default_factory=dict)
+    retry: Retry = field(default_factory=Retry)
+    poll_jitter: float = 0.0
+    max_answer_size: int = 16 * 1024 * 1024
+    max_download_size: int = 256 * 1024 * 1024
+    delivery_timeout: float = 1000
+    on_handler_error: Any = None
+    download_dir: str = "."
+
+
+class Config(Masked, frozen=True, kw_only=True, rename=documented):
+    """The `_genesys.widgets.webchat` object; defaults are the documented ones."""
+
+    apikey: str = ""
+    endpoint: str = ""
+    data_url: str = ""
+    enable_custom_header: bool = False
+    user_data: dict[str, Any] = field(default_factory=dict)
+    ajax_timeout: float = 3000
+    xhr_fields: XhrFields = field(default_factory=XhrFields)
+    poll_exception_limit: int = 5
+    restore_timeout: float = 60_000
+    poll_rate: float = 3000
+    poll_rate_min: float = 500
+    poll_rate_max: float = 3000
+    poll_rate_mult: float = 1.2
+    dynamic_polling: bool = True
+    max_message_length: int = 0
+    file_upload_timeout: float = 0
+    enable_url_trailing_slash: bool = True
+    comet_d: CometD = field(default_factory=CometD)
+    transport: TransportSection | None = None
+    client: Client = field(default_factory=Client)
+    main_header: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, given: Mapping[str, Any] | Config) -> Config:
+        """Check a mapping: the webchat object, or the whole widgets object with `webchat` and `main` in it.
+
+        Raises `ConfigError` that names the path of what is wrong.
+        """
+        if isinstance(given, Config):
+            return given
+        if not isinstance(given, Mapping):
+            raise ConfigError("$", f"expected the configuration object, got {type(given).__name__}")
+        webchat, header = dict(given), None
+        if "webchat" in given:
+            webchat, header = _section(given, "webchat"), _section(_section(given, "main"), "header", "$.main")
+        if "_main.header" in webchat:
+            raise ConfigError("$._main.header", "give the whole widgets object with main.header instead")
+        if header is not None:
+            webchat["_main.header"] = header
+        _warn_of_unknown(webchat, cls, "$")
+        try:
+            config = msgspec.convert(webchat, cls)
+        except msgspec.ValidationError as error:
+            raise _located(error) from None
+        return _checked(config)
+
+    @property
+    def way(self) -> Transport:
+        """The transport that this configuration chooses."""
+        if self.transport is not None:
+            return Transport.V3_ASYNC if self.transport.asynchronous.enabled else Transport.V3
+        return Transport.COMETD if self.comet_d.enabled else Transport.V2
+
+    @property
+    def address(self) -> str:
+        """The URL of the chat server, which names the server a session belongs to."""
+        if self.transport is not None:
+            return self.transport.data_url
+        return self.comet_d.comet_url if self.comet_d.enabled else self.data_url
+
+    @property
+    def custom_headers(self) -> dict[str, str]:
+        """The headers of `enableCustomHeader`: `main.header`, else `client.headers`."""
+        return self.main_header or self.client.headers
+
+
+def _section(given: Mapping[str, Any], key: str, parent: str = "$") -> dict[str, Any]:
+    value = given.get(key) or {}
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{parent}.{key}", f"expected an object, got {type(value).__name__}")
+    return dict(value)
+
+
+def _located(error: msgspec.ValidationError) -> ConfigError:
+    text, _, path = str(error).partition(" - at `")
+    return ConfigError(path.rstrip("`") or "$", text[:1].lower() + text[1:])
+
+
+_warned: set[str] = set()
+
+
+def _structs(annotation: Any) -> Iterator[type[Struct]]:
+    for option in (annotation, *typing.get_args(annotation)):
+        if isinstance(option, type) and issubclass(option, Struct):
+            yield option
+
+
+def _warn_of_unknown(given: Mapping[str, Any], struct: type[Struct], path: str) -> None:
+    fields = {known.encode_name: known for known in msgspec.structs.fields(struct)}
+    for key, value in given.items():
+        if key not in fields:
+            if not (struct is Config and key in UI_KEYS) and (place := f"{path}.{key}") not in _warned:
+                _warned.add(place)
+                near = difflib.get_close_matches(str(key), fields, 1)
+                log.warning("unknown configuration key %s%s", place, f"; did you mean {near[0]}?" if near else "")
+        elif isinstance(value, Mapping):
+            for inner in _structs(fields[key].type):
+                _warn_of_unknown(value, inner, f"{path}.{key}")
+
+
+def _is_url(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        parts.port  # noqa: B018  (the property checks the number)
+    except ValueError:
+        return False
+    return parts.scheme in ("http", "https") and bool(parts.hostname)
+
+
+def _checked(config: Config) -> Config:
+    for path, wrong, expected in _demands(config):
+        if wrong:
+            raise ConfigError(path, expected)
+    return config
+
+
+Demand = tuple[str, bool, str]
+
+
+def _demands(config: Config) -> Iterator[Demand]:
+    yield from _addresses(config)
+    for name, least in (("ajaxTimeout", 1), ("restoreTimeout", 0), ("pollExceptionLimit", 0), ("pollRate", 100),
+                        ("pollRateMin", 100), ("maxMessageLength", 0), ("fileUploadTimeout", 0)):  # fmt: skip
+        value = getattr(config, _attribute(name))
+        yield f"$.{name}", not least <= value < float("inf"), f"expected a number of at least {least}, got {value}"
+    yield "$.pollRateMax", config.poll_rate_max < config.poll_rate_min, "expected at least pollRateMin"
+    yield "$.pollRateMult", not 1 <= config.poll_rate_mult < float("inf"), "expected a factor of at least 1"
+    yield "$.client.pollJitter", not 0 <= config.client.poll_jitter <= 1, "expected a share from 0 to 1"
+    yield "$.client.maxAnswerSize", config.client.max_answer_size < 1024, "expected at least 1024 bytes"
+    yield "$.client.proxy", bool(config.client.proxy) and not _is_url(config.client.proxy), "expected an http(s) URL"
+    yield "$.client.tls.key", bool(config.client.tls.key and not config.client.tls.cert), "needs client.tls.cert too"
+    yield from _functions(config)
+    missing = config.enable_custom_header and not config.custom_headers
+    yield "$.enableCustomHeader", missing, "needs main.header (give the whole widgets object) or client.headers"
+
+
+def _attribute(name: str) -> str:
+    return next(known.name for known in msgspec.structs.fields(Config) if known.encode_name == name)
+
+
+def _addresses(config: Config) -> Iterator[Demand]:
+    url = "expected an http(s) URL, got {!r}"
+    section = config.transport
+    if section is not None:
+        known = section.type == "pureengage-v3-rest"
+        yield "$.transport.type", not known, f"expected 'pureengage-v3-rest', got {section.type!r}"
+        yield "$.transport.dataURL", not _is_url(section.data_url), url.format(section.data_url)
+        yield "$.transport.endpoint", not section.endpoint, "is required: the endpoint of the v3 API"
+        yield "$.transport.pollTimeout", not 100 <= section.poll_timeout < float("inf"), "expected at least 100"
+        slow = not 1 <= section.poll_interval_multiplier < float("inf")
+        yield "$.transport.pollIntervalMultiplier", slow, "expected a factor of at least 1"
+        yield "$.transport.maxMessagePageSize", section.max_message_page_size < 2, "expected at least 2"
+        yield "$.cometD.enabled", config.comet_d.enabled, "cannot be combined with transport"
+    elif config.comet_d.enabled:
+        yield "$.cometD.cometURL", not _is_url(config.comet_d.comet_url), url.format(config.comet_d.comet_url)
+        yield "$.cometD.apiURL", not _is_url(config.comet_d.api_url), url.format(config.comet_d.api_url)
+    else:
+        yield "$.dataURL", not _is_url(config.data_url), url.format(config.data_url)
+
+
+def _functions(config: Config) -> Iterator[Demand]:
+    section = config.transport
+    given: dict[str, Callable[..., Any] | None] = {"$.client.onHandlerError": config.client.on_handler_error}
+    if section is not None:
+        hooks = section.asynchronous
+        given["$.transport.async.getSessionData"] = hooks.get_session_data
+        given["$.transport.async.setSessionData"] = hooks.set_session_data
+        given["$.transport.async.deleteSessionData"] = hooks.delete_session_data
+    for path, function in given.items():
+        yield path, function is not None and not callable(function), "expected a function"

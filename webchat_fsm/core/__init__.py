@@ -1,0 +1,1 @@
+"""Decisions: pure functions of a session, a step and the time."""

@@ -1,0 +1,75 @@
+"""The one decision function: a session, a step and the time give what changed and what to do."""
+
+from __future__ import annotations
+
+import logging
+
+from webchat_fsm.core import on_command, on_reply
+from webchat_fsm.core.facts import Asked, Closed, Due, Interrupted, Moment, Opened, Replied, Step, Timer
+from webchat_fsm.core.session import Session
+from webchat_fsm.core.turn import Turn
+from webchat_fsm.lifecycle.commands import By
+from webchat_fsm.lifecycle.effects import Decision
+from webchat_fsm.lifecycle.table import State, Trigger
+
+log = logging.getLogger("webchat_fsm")
+
+
+def decide(session: Session, step: Step, now: Moment) -> Decision:
+    """Take one step. Pure but for the session, which it moves: no I/O, no clock, no code of the user."""
+    turn = Turn(session, now)
+    match step:
+        case Asked():
+            on_command.ask(turn, step)
+        case Replied():
+            on_reply.answer(turn, step)
+        case Due():
+            _due(turn, step)
+        case Opened():
+            _open(turn, step)
+        case Closed():
+            _close(turn)
+        case Interrupted():
+            on_reply.interrupt(turn, step)
+    return turn.decision
+
+
+def _due(turn: Turn, due: Due) -> None:
+    session = turn.session
+    session.timers.pop(due.timer, None)
+    if not session.opened:
+        return
+    if due.timer is Timer.POLL and not session.poll_out:
+        on_command.ask(turn, Asked(command="poll", data={"preview": due.preview}, by=By.SERVICE))
+    elif due.timer is Timer.TYPING and session.state.has_session:
+        turn.fire(Trigger.TYPING_OVER)
+        turn.call("stopTyping", message=due.preview)
+    elif due.timer is Timer.USER_DATA and session.state.has_session:
+        turn.call("updateData", user_data=dict(session.unsent_user_data))
+        session.unsent_user_data = {}
+
+
+def _open(turn: Turn, opened: Opened) -> None:
+    session = turn.session
+    if session.opened:
+        return
+    session.opened, session.saved = True, opened.saved
+    if opened.saved is not None and not session.restorable:
+        log.warning("the saved session is one of another transport or chat server; it is kept until a chat is started")
+    turn.fire(Trigger.OPEN)
+    if session.state is State.RESTORING:
+        on_command.call_restore(turn)
+
+
+def _close(turn: Turn) -> None:
+    """Close in order: the time of closing is the last contact, from which the time away is counted."""
+    session = turn.session
+    if not session.opened:
+        return
+    if session.state.has_session:
+        session.last_contact = turn.now.wall
+        turn.keep()
+    turn.fire(Trigger.CLOSE)
+    session.opened = False
+    session.timers.clear()
+    turn.decision.cut = True

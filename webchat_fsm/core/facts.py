@@ -1,0 +1,134 @@
+"""What comes in from outside: commands, answers, due timers, opening and closing. The inputs of a decision."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+from msgspec import Struct, field
+
+from webchat_fsm.errors import TransportError
+from webchat_fsm.lifecycle.commands import By
+from webchat_fsm.lifecycle.effects import Call, SavedSession
+from webchat_fsm.lifecycle.words import Json, Message, Response, SessionData
+
+
+class Moment(NamedTuple):
+    """The time of a step: seconds on the line of the timers, wall-clock seconds, and a draw from [0, 1) for jitter."""
+
+    timer: float
+    wall: float
+    draw: float = 0.0
+
+
+class Timer(StrEnum):
+    """The timers of a session."""
+
+    POLL = "poll"
+    TYPING = "typing countdown"
+    USER_DATA = "user data"
+
+
+class Verdict(StrEnum):
+    """What an answer amounts to, whatever the dialect."""
+
+    GOOD = "good"
+    UNAVAILABLE = "chat server unavailable (statusCode 1)"
+    REFUSED = "refused (statusCode 2)"
+    LOST = "session lost"
+    THROTTLED = "too many requests"
+    BAD = "badly answered"
+    SILENT = "no complete answer"
+
+
+class Arrival(NamedTuple):
+    """A message as it arrived: normalised, the wire's own object, and its place in the order of the transcript.
+
+    `shown` is what preprocessors made of it; what it says of the chat is read off `message` all the same.
+    """
+
+    message: Message
+    original: Json
+    rank: tuple[int, ...] | None
+    shown: Message | None = None
+
+
+class Limits(Struct, frozen=True, kw_only=True):
+    """The server's limits for uploads: counts, bytes, lower-case extensions; None and empty where it names none."""
+
+    max_files: int | None = None
+    max_file_size: int | None = None
+    max_total_size: int | None = None
+    file_types: tuple[str, ...] = ()
+    used_files: int = 0
+    used_total_size: int = 0
+
+
+class Reply(Struct, frozen=True, kw_only=True):
+    """An answer in the core's words, or the lack of one.
+
+    `session_data` holds the ids that the answer carried, None where it carried none; `retry_after` is in seconds;
+    `value` is what a resolved command returns where that is not the response.
+    """
+
+    verdict: Verdict
+    response: Response = field(default_factory=Response)
+    error: TransportError | None = None
+    session_data: SessionData | None = None
+    arrivals: tuple[Arrival, ...] = ()
+    chat_ended: bool = False
+    retry_after: float | None = None
+    idle_time_count_down: int | None = None
+    limits: Limits | None = None
+    value: Any = None
+
+    @property
+    def good(self) -> bool:
+        """True where the server did what was asked."""
+        return self.verdict is Verdict.GOOD
+
+    @property
+    def over(self) -> bool:
+        """True where the answer says that the chat is over; statusCode 1 says nothing that can be trusted."""
+        return self.chat_ended and self.verdict in (Verdict.GOOD, Verdict.REFUSED)
+
+
+class Asked(Struct, frozen=True, kw_only=True):
+    """A command was given; `data` as documented, files prepared."""
+
+    command: str
+    data: Json = field(default_factory=dict)
+    by: By = By.USER
+
+
+class Replied(Struct, frozen=True, kw_only=True):
+    """A call came back."""
+
+    call: Call
+    reply: Reply
+
+
+class Due(Struct, frozen=True, kw_only=True):
+    """A timer fell due; `preview` is the value of the registered typing preview input."""
+
+    timer: Timer
+    preview: str = ""
+
+
+class Opened(Struct, frozen=True, kw_only=True):
+    """The service is opened; `saved` is what the store holds."""
+
+    saved: SavedSession | None = None
+
+
+class Closed(Struct, frozen=True):
+    """The service is closed."""
+
+
+class Interrupted(Struct, frozen=True, kw_only=True):
+    """The thread that waited for the call was interrupted; its answer will never be seen."""
+
+    call: Call
+
+
+Step = Asked | Replied | Due | Opened | Closed | Interrupted

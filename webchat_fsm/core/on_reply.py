@@ -1,0 +1,287 @@
+"""What an answer does: one function an operation, by the answer's verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from webchat_fsm.core import content, uploads
+from webchat_fsm.core.facts import Interrupted, Replied, Reply, Timer, Verdict
+from webchat_fsm.core.turn import Turn
+from webchat_fsm.lifecycle.effects import Call
+from webchat_fsm.lifecycle.events import Failure, Payload, Restored, RestoreFailed, Started
+from webchat_fsm.lifecycle.table import Flag, State, Trigger
+
+
+def answer(turn: Turn, replied: Replied) -> None:
+    """Take an answer in; one of an earlier session only settles its command, truthfully."""
+    call, reply = replied.call, replied.reply
+    if call.number != turn.session.number:
+        settle(turn, call, reply)
+    else:
+        _OPERATIONS.get(call.operation, _other)(turn, call, reply)
+
+
+def settle(turn: Turn, call: Call, reply: Reply) -> None:
+    """The outcome of the command that waited for this answer."""
+    if reply.good:
+        turn.resolve(_VALUES.get(call.command, _response)(call, reply))
+    else:
+        turn.reject(fault(reply), reply.response, reply.error)
+
+
+def fault(reply: Reply) -> str:
+    """A text for what went wrong: the fault of the network, or what the server said."""
+    if reply.error is not None:
+        return str(reply.error)
+    for error in reply.response.errors:
+        return f"{reply.verdict}: {error.get('advice') or error.get('text') or error.get('code')}"
+    return f"{reply.verdict}: HTTP status {reply.response.status}"
+
+
+def contact(turn: Turn, reply: Reply) -> None:
+    """Note whether the request had a complete answer, for disconnected and reconnected."""
+    if turn.session.state.has_session:
+        silent = reply.verdict is Verdict.SILENT
+        turn.fire(Trigger.NO_ANSWER if silent else Trigger.ANSWERED)
+
+
+def _failure(reply: Reply) -> dict[str, Payload]:
+    return {"error": Failure(response=reply.response), "restoreFailed": RestoreFailed(response=reply.response)}
+
+
+def _start(turn: Turn, call: Call, reply: Reply) -> None:
+    session = turn.session
+    if reply.good and reply.session_data is not None and not reply.chat_ended:
+        session.adopt(reply.session_data)
+        session.last_contact = turn.now.wall
+        turn.fire(Trigger.START_CONFIRMED, {"started": Started(session_data=reply.session_data)})
+        _send_user_data(turn)
+    elif reply.verdict in (Verdict.UNAVAILABLE, Verdict.REFUSED) or (reply.good and reply.chat_ended):
+        turn.fire(Trigger.START_REFUSED)
+        turn.reject(fault(reply), reply.response, reply.error)
+        return
+    else:
+        turn.fire(Trigger.START_FAILED, _failure(reply))
+    settle(turn, call, reply)
+
+
+def _send_user_data(turn: Turn) -> None:
+    if turn.session.unsent_user_data:
+        turn.session.timers[Timer.USER_DATA] = turn.now.timer
+
+
+def _refresh(turn: Turn, call: Call, reply: Reply) -> None:
+    session = turn.session
+    session.poll_out = 0
+    failed = reply.verdict not in (Verdict.GOOD, Verdict.THROTTLED)
+    _POLLED[reply.verdict](turn, reply)
+    if session.state in (State.POLLING, State.OFFLINE):
+        _schedule(turn, reply, failed=failed)
+    if failed:
+        turn.reject(fault(reply), reply.response, reply.error)
+    else:
+        turn.resolve()
+
+
+def _schedule(turn: Turn, reply: Reply, *, failed: bool) -> None:
+    session, settings = turn.session, turn.session.settings
+    offline = session.state is State.OFFLINE
+    wait, session.delay = settings.pace.next(session.delay, failed=failed, offline=offline)
+    wait *= 1 - settings.poll_jitter * turn.now.draw
+    if reply.retry_after is not None:
+        wait = max(wait, min(reply.retry_after, settings.retry_after_cap))
+    turn.poll_soon(wait)
+
+
+def _poll_good(turn: Turn, reply: Reply) -> None:
+    session = turn.session
+    session.adopt(reply.session_data)
+    session.last_contact = turn.now.wall
+    turn.fire(Trigger.POLL_ANSWERED, content=lambda: _take(turn, reply))
+    session.catching_up = False
+    _end_if_over(turn, reply)
+
+
+def _take(turn: Turn, reply: Reply, *, trusted: bool = True) -> None:
+    content.take(turn, reply.arrivals, trusted=trusted, idle_time_count_down=reply.idle_time_count_down)
+
+
+def _end_if_over(turn: Turn, reply: Reply) -> None:
+    if reply.over and turn.session.state.has_session:
+        turn.fire(Trigger.CHAT_ENDED)
+
+
+def _poll_unavailable(turn: Turn, reply: Reply) -> None:
+    turn.fire(Trigger.ANSWERED)
+    turn.fire(Trigger.POLL_FAILED)
+    turn.fire(Trigger.CONTENT_CAME, content=lambda: _take(turn, reply, trusted=False))
+
+
+def _poll_refused(turn: Turn, reply: Reply) -> None:
+    turn.fire(Trigger.ANSWERED)
+    turn.fire(Trigger.MISANSWERED, _failure(reply))
+    if reply.chat_ended:
+        turn.fire(Trigger.CONTENT_CAME, content=lambda: _take(turn, reply, trusted=False))
+        turn.fire(Trigger.CHAT_ENDED)
+    else:
+        turn.fire(Trigger.POLL_FAILED)
+
+
+def _poll_bad(turn: Turn, reply: Reply) -> None:
+    turn.fire(Trigger.ANSWERED)
+    turn.fire(Trigger.MISANSWERED, _failure(reply))
+    turn.fire(Trigger.POLL_FAILED)
+
+
+def _poll_silent(turn: Turn, reply: Reply) -> None:
+    turn.fire(Trigger.NO_ANSWER)
+    turn.fire(Trigger.POLL_FAILED)
+
+
+def _poll_throttled(turn: Turn, reply: Reply) -> None:
+    turn.fire(Trigger.ANSWERED)
+
+
+def _lost(turn: Turn, reply: Reply) -> None:
+    turn.fire(Trigger.SESSION_LOST, _failure(reply), lost=reply.response)
+
+
+_POLLED: dict[Verdict, Callable[[Turn, Reply], None]] = {
+    Verdict.GOOD: _poll_good,
+    Verdict.UNAVAILABLE: _poll_unavailable,
+    Verdict.REFUSED: _poll_refused,
+    Verdict.BAD: _poll_bad,
+    Verdict.SILENT: _poll_silent,
+    Verdict.THROTTLED: _poll_throttled,
+    Verdict.LOST: _lost,
+}
+
+
+def _restore(turn: Turn, call: Call, reply: Reply) -> None:
+    session, saved = turn.session, turn.session.saved
+    trigger = _restore_trigger(reply)
+    if trigger in (Trigger.RESTORE_CONFIRMED, Trigger.RESTORE_CONFIRMED_OFFLINE) and saved is not None:
+        session.take_up(saved)
+        session.adopt(reply.session_data)
+        restored = Restored(is_async=session.transport.asynchronous)
+        trusted = trigger is Trigger.RESTORE_CONFIRMED
+        turn.fire(trigger, {"restored": restored}, content=lambda: _catch_up(turn, reply, trusted=trusted))
+        session.catching_up = not trusted
+        _send_user_data(turn)
+        turn.resolve()
+    else:
+        turn.fire(trigger, _failure(reply), lost=reply.response if reply.verdict is Verdict.LOST else None)
+        turn.reject(fault(reply), reply.response, reply.error)
+
+
+def _catch_up(turn: Turn, reply: Reply, *, trusted: bool) -> None:
+    turn.session.catching_up = True
+    _take(turn, reply, trusted=trusted)
+
+
+def _restore_trigger(reply: Reply) -> Trigger:
+    if reply.over:
+        return Trigger.FOUND_ENDED
+    return _RESTORED[reply.verdict]
+
+
+_RESTORED: dict[Verdict, Trigger] = {
+    Verdict.GOOD: Trigger.RESTORE_CONFIRMED,
+    Verdict.UNAVAILABLE: Trigger.RESTORE_CONFIRMED_OFFLINE,
+    Verdict.REFUSED: Trigger.RESTORE_MISANSWERED,
+    Verdict.BAD: Trigger.RESTORE_MISANSWERED,
+    Verdict.SILENT: Trigger.RESTORE_UNANSWERED,
+    Verdict.THROTTLED: Trigger.RESTORE_UNANSWERED,
+    Verdict.LOST: Trigger.RESTORE_LOST,
+}
+
+
+def _disconnect(turn: Turn, call: Call, reply: Reply) -> None:
+    contact(turn, reply)
+    turn.fire(Trigger.LEFT)
+    settle(turn, call, reply)
+
+
+def _limits(turn: Turn, call: Call, reply: Reply) -> None:
+    files = call.fields.get("files")
+    if not (reply.good and files):
+        _other(turn, call, reply)
+        return
+    contact(turn, reply)
+    if refused := uploads.refuse(files, reply.limits):
+        turn.reject("the server's limits do not allow this upload", refused)
+    else:
+        turn.call("file", "sendFile", file=files[0], rest=files[1:])
+
+
+def _file(turn: Turn, call: Call, reply: Reply) -> None:
+    _other(turn, call, reply)
+    rest = call.fields["rest"]
+    if reply.good and turn.session.state.has_session:
+        turn.activity()
+        if rest:
+            turn.decision.settled = None
+            turn.call("file", "sendFile", file=rest[0], rest=rest[1:])
+
+
+def _history(turn: Turn, call: Call, reply: Reply) -> None:
+    if reply.good:
+        turn.session.history_done = not turn.session.transcript.unseen(reply.arrivals)
+        content.take(turn, reply.arrivals, old=True)
+    _other(turn, call, reply)
+
+
+def _other(turn: Turn, call: Call, reply: Reply) -> None:
+    if reply.verdict is Verdict.LOST:
+        _lost(turn, reply)
+    else:
+        contact(turn, reply)
+        if reply.good:
+            turn.session.adopt(reply.session_data)
+        _end_if_over(turn, reply)
+    settle(turn, call, reply)
+
+
+_OPERATIONS: dict[str, Callable[[Turn, Call, Reply], None]] = {
+    "start": _start,
+    "refresh": _refresh,
+    "restore": _restore,
+    "disconnect": _disconnect,
+    "limits": _limits,
+    "file": _file,
+    "history": _history,
+}
+
+
+def _response(call: Call, reply: Reply) -> object:
+    return reply.response
+
+
+def _nothing(call: Call, reply: Reply) -> None:
+    return None
+
+
+def _value(call: Call, reply: Reply) -> object:
+    return reply.value
+
+
+_VALUES: dict[str, Callable[[Call, Reply], object]] = {
+    "sendFilteredMessage": _nothing,
+    "restore": _nothing,
+    "downloadFile": _value,
+}
+
+
+def interrupt(turn: Turn, interrupted: Interrupted) -> None:
+    """The caller was interrupted: what it waited for goes on without it, or is given up."""
+    call, session = interrupted.call, turn.session
+    if call.number != session.number:
+        return
+    if call.operation == "refresh":
+        session.poll_out = 0
+        if session.state in (State.POLLING, State.OFFLINE):
+            turn.poll_soon(session.delay)
+    elif session.state in (State.STARTING, State.RESTORING) and call.operation in ("start", "restore"):
+        turn.fire(Trigger.INTERRUPTED)
+    elif Flag.ENDING in session.flags and call.operation == "disconnect":
+        turn.fire(Trigger.LEFT)

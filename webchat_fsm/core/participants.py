@@ -1,0 +1,77 @@
+"""Who is in the chat: agents and supervisors with their times, bots, the user, and who is typing."""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from webchat_fsm.lifecycle.events import ATTENDING
+from webchat_fsm.lifecycle.words import Message, Participant
+
+Key = int | str
+
+
+class Participants:
+    """The people of one session, as its messages tell."""
+
+    __slots__ = ("_bots", "_typing", "agents")
+
+    def __init__(self) -> None:
+        self.agents: dict[Key, Participant] = {}
+        self._bots: set[Key] = set()
+        self._typing: set[Key] = set()
+
+    def clear(self) -> None:
+        """Forget everybody."""
+        self.agents = {}
+        self._bots.clear()
+        self._typing.clear()
+
+    @property
+    def connected(self) -> int:
+        """How many agents and supervisors are connected."""
+        return sum(agent.connected for agent in self.agents.values())
+
+    @property
+    def someone_typing(self) -> bool:
+        """True while an agent or supervisor types."""
+        return bool(self._typing)
+
+    def holds(self, kind: str) -> bool:
+        """Whether a participant of that type is connected."""
+        if kind == "Bot":
+            return bool(self._bots)
+        return any(agent.connected and agent.type == kind for agent in self.agents.values())
+
+    def joined(self, message: Message) -> None:
+        """Take in the sender of a ParticipantJoined."""
+        sender = message.sender
+        if sender.type == "Bot":
+            self._bots.add(sender.id)
+        elif sender.type in ATTENDING:
+            joined = Participant(
+                id=sender.id, name=sender.name, type=sender.type, connected=True, connected_time=message.timestamp
+            )
+            self.agents = {**self.agents, sender.id: joined}
+
+    def left(self, message: Message) -> None:
+        """Let the sender of a ParticipantLeft go; who left no longer types."""
+        sender = message.sender
+        self._bots.discard(sender.id)
+        self.silent(sender.id)
+        if known := self.agents.get(sender.id):
+            gone = replace(known, connected=False, disconnected_time=message.timestamp)
+            self.agents = {**self.agents, sender.id: gone}
+
+    def all_left(self) -> None:
+        """Nobody is connected any more: the session is over here."""
+        self.agents = {key: replace(agent, connected=False) for key, agent in self.agents.items()}
+        self._bots.clear()
+        self._typing.clear()
+
+    def typing(self, key: Key) -> None:
+        """Note that an agent or supervisor types."""
+        self._typing.add(key)
+
+    def silent(self, key: Key) -> None:
+        """Note that an agent or supervisor no longer types."""
+        self._typing.discard(key)

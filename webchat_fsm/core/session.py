@@ -1,0 +1,182 @@
+"""The session: a slotted record that the machine moves and the decisions read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from msgspec import Struct
+
+from webchat_fsm.config import Config
+from webchat_fsm.core.facts import Moment, Timer
+from webchat_fsm.core.pace import Pace
+from webchat_fsm.core.participants import Participants
+from webchat_fsm.core.transcript import Prefilters, TranscriptBook
+from webchat_fsm.lifecycle.effects import SavedSession
+from webchat_fsm.lifecycle.table import Flag, Guard, State, Transport
+from webchat_fsm.lifecycle.words import Json, SessionData
+
+TYPING_COUNTDOWN = 2.0
+"""Seconds of silence after which the user is said to have stopped typing."""
+
+
+class Settings(NamedTuple):
+    """What the decisions need of the configuration; times in seconds."""
+
+    transport: Transport
+    address: str
+    poll_exception_limit: int
+    restore_timeout: float
+    max_message_length: int
+    pace: Pace
+    poll_jitter: float
+    retry_after_cap: float
+    user_data: Json
+
+    @classmethod
+    def of(cls, config: Config) -> Settings:
+        """Read them off a checked configuration."""
+        return cls(
+            transport=config.way,
+            address=config.address,
+            poll_exception_limit=config.poll_exception_limit,
+            restore_timeout=config.restore_timeout / 1000,
+            max_message_length=config.max_message_length,
+            pace=Pace.of(config),
+            poll_jitter=config.client.poll_jitter,
+            retry_after_cap=config.client.retry.retry_after_cap / 1000,
+            user_data=config.user_data,
+        )
+
+
+class Sending(Struct):
+    """An own message that has not come back yet."""
+
+    ticket: int
+    text: str
+
+
+class Session:
+    """One session after another of one service; `number` tells them apart."""
+
+    __slots__ = (
+        "before",
+        "catching_up",
+        "cursor",
+        "delay",
+        "failures",
+        "flags",
+        "history_done",
+        "last_contact",
+        "nickname",
+        "number",
+        "opened",
+        "order",
+        "participants",
+        "poll_out",
+        "poll_since",
+        "prefilters",
+        "saved",
+        "sendings",
+        "session_data",
+        "settings",
+        "state",
+        "tickets",
+        "timers",
+        "transcript",
+        "unsent_user_data",
+        "user_data",
+    )
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.state = State.IDLE
+        self.before = State.IDLE
+        self.flags: frozenset[Flag] = frozenset()
+        self.failures = 0
+        self.number = 0
+        self.tickets = 0
+        self.order = 0
+        self.opened = False
+        self.session_data = SessionData()
+        self.cursor: int | str = 1
+        self.nickname = ""
+        self.user_data: Json = dict(settings.user_data)
+        self.unsent_user_data: Json = {}
+        self.saved: SavedSession | None = None
+        self.last_contact = 0.0
+        self.transcript = TranscriptBook()
+        self.participants = Participants()
+        self.prefilters = Prefilters()
+        self.sendings: list[Sending] = []
+        self.timers: dict[Timer, float] = {}
+        self.delay = settings.pace.least
+        self.poll_out = 0
+        self.poll_since = 0.0
+        self.catching_up = False
+        self.history_done = False
+
+    @property
+    def transport(self) -> Transport:
+        """The way to the chat server."""
+        return self.settings.transport
+
+    def allows(self, guard: Guard) -> bool:
+        """Whether a guard of the table holds here."""
+        return guard.admits(self.transport) and _FACTS.get(guard, _always)(self)
+
+    def has(self, flag: Flag) -> bool:
+        """Whether a flag is set; who is connected is asked of the participants."""
+        kind = _KINDS.get(flag)
+        return flag in self.flags if kind is None else self.participants.holds(kind)
+
+    @property
+    def restorable(self) -> bool:
+        """Whether the saved session is one of this transport and this chat server."""
+        saved = self.saved
+        return saved is not None and saved.transport is self.transport and saved.address == self.settings.address
+
+    def too_old(self, now: Moment) -> bool:
+        """Whether the saved session has been away for restoreTimeout; a clock that went back counts as no time."""
+        away = max(0.0, now.wall - self.saved.last_contact) if self.saved else 0.0
+        return self.transport.gms and self.saved is not None and away >= self.settings.restore_timeout
+
+    def document(self) -> SavedSession:
+        """The session as it is saved."""
+        return SavedSession(
+            transport=self.transport,
+            address=self.settings.address,
+            session_data=self.session_data,
+            cursor=self.cursor,
+            last_contact=self.last_contact,
+            user_data=self.user_data,
+            prefilters=self.prefilters.saved(),
+            nickname=self.nickname,
+        )
+
+    def take_up(self, saved: SavedSession) -> None:
+        """Become the session that was saved."""
+        self.session_data = saved.session_data
+        self.user_data = {**self.user_data, **saved.user_data}
+        self.prefilters.merge(saved.prefilters)
+        self.nickname = saved.nickname
+
+    def adopt(self, session_data: SessionData | None) -> None:
+        """Take over the ids that an answer carried: the newest are the valid ones."""
+        if session_data is not None:
+            self.session_data = session_data
+
+
+def _always(session: Session) -> bool:
+    return True
+
+
+_FACTS: dict[Guard, Callable[[Session], bool]] = {
+    Guard.RESTORABLE: lambda session: session.restorable,
+    Guard.OVER_LIMIT: lambda session: session.failures >= session.settings.poll_exception_limit,
+    Guard.ENDING: lambda session: Flag.ENDING in session.flags,
+    Guard.WAS_ENDED: lambda session: session.before is State.ENDED,
+    Guard.WAS_DORMANT: lambda session: session.before is State.DORMANT,
+}
+
+_KINDS = {Flag.SUPERVISOR_IN: "Supervisor", Flag.AGENT_IN: "Agent", Flag.BOT_IN: "Bot"}

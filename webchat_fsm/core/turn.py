@@ -1,0 +1,171 @@
+"""One step in the making: rows are fired, what they say is published, what they do is done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from webchat_fsm.core import machine
+from webchat_fsm.core.facts import Moment, Timer
+from webchat_fsm.core.session import Session
+from webchat_fsm.errors import TransportError
+from webchat_fsm.lifecycle.effects import Call, Decision, Forget, Publish, Save, Settled
+from webchat_fsm.lifecycle.events import EVENTS, ParticipantChanged, Payload
+from webchat_fsm.lifecycle.table import CONTENT, POLLING_ON, Do, Row, Say, Trigger
+from webchat_fsm.lifecycle.words import Response, SessionData
+
+
+class Turn:
+    """A session, the moment, and the decision that grows."""
+
+    __slots__ = ("decision", "now", "session")
+
+    def __init__(self, session: Session, now: Moment) -> None:
+        self.session, self.now, self.decision = session, now, Decision()
+
+    def fire(
+        self,
+        trigger: Trigger,
+        payloads: Mapping[str, Payload] | None = None,
+        content: Callable[[], None] | None = None,
+        lost: Response | None = None,
+    ) -> Row:
+        """Take the row for a trigger: say, set and do what it names. `content` stands where the table says CONTENT."""
+        session = self.session
+        polled = session.state in POLLING_ON
+        row = machine.fire(session, trigger)
+        self.decision.rows.append(row)
+        if row.dest is not row.source:
+            session.before = row.source
+        if Do.BEGIN in row.does:
+            _begin(self)
+        for say in [say for say in row.says if self._due(say)]:
+            if say is not CONTENT:
+                self.publish(say.event, (payloads or {}).get(say.event) or self._usual(say.event))
+            elif content is not None:
+                content()
+        session.flags = (session.flags | frozenset(row.sets)) - frozenset(row.clears)
+        if row.dest in POLLING_ON and not polled:
+            self.poll_soon()
+        for do in row.does:
+            if do is Do.GIVE_UP:
+                self.forget(lost)
+            elif do is not Do.BEGIN:
+                _DOINGS[do](self)
+        if row.dest not in POLLING_ON:
+            session.timers.pop(Timer.POLL, None)
+        return row
+
+    def _due(self, say: Say) -> bool:
+        has = self.session.has
+        return (not say.when or any(map(has, say.when))) and not any(map(has, say.unless))
+
+    def _usual(self, event: str) -> Payload | None:
+        """The payload of a leaving that no message announced: nobody is connected any more."""
+        if EVENTS[event].payload is not ParticipantChanged:
+            return None
+        self.session.participants.all_left()
+        return ParticipantChanged(agents=self.session.participants.agents)
+
+    def publish(self, event: str, data: Payload | None = None) -> None:
+        """Publish an event, if this transport has it."""
+        if self.session.transport in EVENTS[event].transports:
+            self.decision.effects.append(Publish(event=event, data=data, time=self.now.wall))
+
+    def call(self, operation: str, command: str = "", session_data: SessionData | None = None, **fields: Any) -> Call:
+        """Ask for a request; its answer comes back with this call."""
+        session = self.session
+        session.tickets += 1
+        self.decision.call = call = Call(
+            operation=operation,
+            command=command,
+            fields=fields,
+            session_data=session.session_data if session_data is None else session_data,
+            number=session.number,
+            ticket=session.tickets,
+        )
+        return call
+
+    def resolve(self, value: Any = None) -> None:
+        """Settle the command well."""
+        self.decision.settled = Settled(resolved=True, value=value, state=self.session.state)
+
+    def reject(self, reason: str, response: Response | None = None, fault: TransportError | None = None) -> None:
+        """Settle the command with a reason."""
+        state = self.session.state
+        self.decision.settled = Settled(resolved=False, reason=reason, response=response, fault=fault, state=state)
+
+    def poll_soon(self, delay: float = 0.0) -> None:
+        """Poll after a delay; a poll still out is waited for, not doubled."""
+        if not self.session.poll_out:
+            self.session.timers[Timer.POLL] = self.now.timer + delay
+
+    def activity(self) -> None:
+        """The user did something: an answer may come soon, so polls come faster again."""
+        session = self.session
+        session.delay = session.settings.pace.least
+        due = session.timers.get(Timer.POLL)
+        if due is not None and not session.settings.pace.on_failure:
+            session.timers[Timer.POLL] = min(due, self.now.timer + session.delay)
+
+    def keep(self) -> None:
+        """Save the session as it is now."""
+        self.session.order += 1
+        self.session.saved = self.session.document()
+        self.decision.effects.append(Save(document=self.session.saved, order=self.session.order))
+
+    def forget(self, lost: Response | None = None) -> None:
+        """Delete the saved session, if there is one."""
+        if self.session.saved is not None or lost is not None:
+            self.session.order += 1
+            self.session.saved = None
+            self.decision.effects.append(Forget(order=self.session.order, lost=lost))
+
+
+def _begin(turn: Turn) -> None:
+    session = turn.session
+    session.transcript.clear()
+    session.participants.clear()
+    session.flags = frozenset()
+    session.failures = 0
+    session.cursor = 1
+    session.delay = session.settings.pace.least
+    session.sendings = []
+    session.catching_up = session.history_done = False
+    session.last_contact = turn.now.wall
+
+
+def _leave(turn: Turn) -> None:
+    session = turn.session
+    session.number += 1
+    session.flags = frozenset()
+    session.failures = 0
+    session.session_data = SessionData()
+    session.unsent_user_data = {}
+    session.sendings = []
+    session.poll_out = 0
+    session.catching_up = False
+    session.timers.clear()
+    session.participants.all_left()
+
+
+def _count(turn: Turn) -> None:
+    turn.session.failures += 1
+
+
+def _zero(turn: Turn) -> None:
+    turn.session.failures = 0
+
+
+def _saturate(turn: Turn) -> None:
+    turn.session.failures = turn.session.settings.poll_exception_limit + 1
+
+
+_DOINGS: dict[Do, Callable[[Turn], None]] = {
+    Do.COUNT: _count,
+    Do.ZERO: _zero,
+    Do.SATURATE: _saturate,
+    Do.KEEP: Turn.keep,
+    Do.FINISH: lambda turn: turn.session.prefilters.clear(),
+    Do.LEAVE: _leave,
+}

@@ -1,0 +1,79 @@
+"""The one tree of exceptions: what went wrong, where, and what to do next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from webchat_fsm.lifecycle.words import Response
+    from webchat_fsm.lifecycle.table import State
+
+
+class WebChatError(Exception):
+    """Base of everything this library raises on purpose."""
+
+
+class ConfigError(WebChatError, ValueError):
+    """The configuration is wrong; `path` (``$.transport.async.enabled``) says where, the text what was expected."""
+
+    def __init__(self, path: str, expected: str) -> None:
+        super().__init__(f"{path}: {expected}")
+        self.path = path
+
+
+class StoreError(WebChatError):
+    """A saved session could not be read or written; the file is left as it was found."""
+
+
+class TransportError(WebChatError):
+    """The network or the server was at fault; the text names the operation and the fault, never a secret."""
+
+    def __init__(self, message: str, *, response: Response | None = None) -> None:
+        super().__init__(message)
+        self.response = response
+
+
+class CommandRejected(WebChatError):
+    """A command was refused, by the lifecycle or by the server.
+
+    `reason` is the literal text of the reference, or the text of the server's fault; `response` is the server's answer
+    where there was one; `legal_in` are the states in which the command would be legal.
+    """
+
+    def __init__(
+        self,
+        command: str,
+        reason: str,
+        *,
+        state: State,
+        response: Response | None = None,
+        legal_in: Iterable[State] = (),
+    ) -> None:
+        self.command, self.reason, self.state, self.response = command, reason, state, response
+        self.legal_in = frozenset(legal_in)
+        hint = f"; legal in: {', '.join(sorted(self.legal_in))}" if self.legal_in and state not in self.legal_in else ""
+        super().__init__(f"{command} rejected in state {state}: {reason}{hint}")
+
+
+class WaitTimeout(WebChatError, TimeoutError):
+    """The awaited event did not come in time; it may still come, and waiting again is safe."""
+
+
+class ChatClosed(WebChatError):
+    """The awaited event cannot come any more: the chat has ended or the service is closed."""
+
+
+class HandlerWaitError(WebChatError):
+    """Waiting inside a handler would wait for ever, as events are delivered one after the other.
+
+    Let the handler return and wait outside, or act on the next event in a handler of its own.
+    """
+
+
+class IllegalTransition(WebChatError):
+    """A fact arrived for which the lifecycle has no row: a defect of this library, never of its caller."""
+
+    def __init__(self, state: str, trigger: str) -> None:
+        super().__init__(f"no row for {trigger} in state {state}")
+        self.state, self.trigger = state, trigger

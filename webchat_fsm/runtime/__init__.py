@@ -1,0 +1,1 @@
+"""Doing: everything that can block, fail from outside or tell the time."""

@@ -1,0 +1,70 @@
+"""The only reader of time, by attribute at the moment of use, so that freezegun and time-machine reach it."""
+
+from __future__ import annotations
+
+import time
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """Two lines of time in seconds: `timer` for what falls due, `wall` for what is remembered; `sleep_until` a timer."""
+
+    def timer(self) -> float:
+        """Now, on the line on which timers fall due."""
+        ...
+
+    def wall(self) -> float:
+        """Now, in seconds since the epoch."""
+        ...
+
+    def sleep_until(self, moment: float) -> None:
+        """Let time pass until a moment of the timer line, which may lie in the past."""
+        ...
+
+
+class SystemClock:
+    """The machine's clocks: timers run on the monotonic one, which a change of the wall clock does not move."""
+
+    def timer(self) -> float:
+        """Monotonic seconds."""
+        return time.monotonic()
+
+    def wall(self) -> float:
+        """Wall-clock seconds."""
+        return time.time()
+
+    def sleep_until(self, moment: float) -> None:
+        """Sleep."""
+        time.sleep(max(0.0, moment - self.timer()))
+
+
+class WallClock(SystemClock):
+    """One line for both: the wall clock, as a `ManualDriver` wants it, so that frozen time moves its timers too."""
+
+    def timer(self) -> float:
+        """Wall-clock seconds."""
+        return time.time()
+
+
+class ManualClock:
+    """A clock that moves only when told to, and only forwards."""
+
+    def __init__(self, now: float = 1_750_000_000.0) -> None:
+        self.now = now
+
+    def timer(self) -> float:
+        """The same line as `wall`."""
+        return self.now
+
+    def wall(self) -> float:
+        """Seconds since the epoch, as set."""
+        return self.now
+
+    def sleep_until(self, moment: float) -> None:
+        """Move to that moment at once."""
+        self.now = max(self.now, moment)
+
+
+def monotonic() -> float:
+    """Monotonic seconds, for deadlines of sockets and waits of threads."""
+    return time.monotonic()

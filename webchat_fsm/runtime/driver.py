@@ -1,0 +1,241 @@
+"""Who runs the timers: threads of their own, or the caller.
+
+A driver serves many services. It asks each for its next due moment and runs what is due; what a timer does is the
+service's affair.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import logging
+import math
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+from webchat_fsm.runtime.clock import Clock, SystemClock, WallClock
+
+log = logging.getLogger("webchat_fsm")
+
+Job = Callable[[], object]
+
+
+class Timed(Protocol):
+    """What a driver serves."""
+
+    def next_due(self) -> float | None:
+        """The moment of the earliest timer, None without one."""
+        ...
+
+    def take_due(self, now: float) -> list[Job]:
+        """The jobs of all timers due by now, in order of time; each is given out once."""
+        ...
+
+
+class Driver(Protocol):
+    """Runs the timers of services."""
+
+    clock: Clock
+
+    @property
+    def threaded(self) -> bool:
+        """Whether timers run by themselves."""
+        ...
+
+    def attach(self, service: Timed) -> None:
+        """Serve a service from now on."""
+        ...
+
+    def detach(self, service: Timed, timeout: float) -> bool:
+        """Serve it no longer; True when none of its jobs runs any more, False when the time ran out first."""
+        ...
+
+    def wake(self, service: Timed) -> None:
+        """Look again: something may be due sooner than before."""
+        ...
+
+
+class ManualDriver:
+    """Runs timers in the caller's thread, when told to; it never starts a thread.
+
+    `clock` is one line for timers and wall time: the wall clock by default, which freezegun and time-machine move, or a
+    `ManualClock`. Waiting on a service of this driver moves time from timer to timer.
+    """
+
+    threaded = False
+
+    def __init__(self, clock: Clock | None = None) -> None:
+        self.clock: Clock = clock or WallClock()
+        self._services: list[Timed] = []
+
+    def attach(self, service: Timed) -> None:
+        """Serve a service from now on."""
+        if service not in self._services:
+            self._services.append(service)
+
+    def detach(self, service: Timed, timeout: float) -> bool:
+        """Serve it no longer."""
+        if service in self._services:
+            self._services.remove(service)
+        return True
+
+    def wake(self, service: Timed) -> None:
+        """Nothing to do: the caller looks."""
+
+    def next_due(self) -> float | None:
+        """The moment of the earliest timer of all services, None without one."""
+        moments = [due for service in self._services if (due := service.next_due()) is not None]
+        return min(moments, default=None)
+
+    def run_due(self) -> float | None:
+        """Run every timer that is due, in order of time; returns the moment of the next one, None without one."""
+        while (due := self.next_due()) is not None and due <= self.clock.timer():
+            service = next(one for one in self._services if one.next_due() == due)
+            for job in service.take_due(due):
+                job()
+        return due
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass, running each timer at its own moment."""
+        self.wait_until(self.clock.timer() + seconds)
+
+    def wait_until(self, moment: float) -> None:
+        """Let time pass until a moment, running each timer at its own."""
+        while (due := self.next_due()) is not None and due <= moment:
+            self.clock.sleep_until(due)
+            self.run_due()
+        self.clock.sleep_until(moment)
+
+
+class ThreadDriver:
+    """Runs timers in the background: one thread keeps the time, workers make the requests.
+
+    Workers are started as they are needed, at most `workers` at a time, and end after `idle` seconds without work. All
+    threads are daemons, and end with `close()`.
+    """
+
+    threaded = True
+
+    def __init__(self, *, workers: int = 32, idle: float = 10.0) -> None:
+        self.clock: Clock = SystemClock()
+        self._most, self._idle_limit = workers, idle
+        self._changed = threading.Condition()
+        self._heap: list[tuple[float, int, Timed]] = []
+        self._awaited: dict[int, float] = {}
+        self._order = itertools.count()
+        self._running: dict[int, int] = {}
+        self._jobs: deque[tuple[Timed, Job]] = deque()
+        self._keeper: threading.Thread | None = None
+        self._workers: set[threading.Thread] = set()
+        self._free = 0
+        self._served: set[int] = set()
+        self._closed = False
+
+    @property
+    def threads(self) -> list[threading.Thread]:
+        """The threads that are alive."""
+        with self._changed:
+            known = [*self._workers, *([self._keeper] if self._keeper else [])]
+        return [thread for thread in known if thread.is_alive()]
+
+    def attach(self, service: Timed) -> None:
+        """Serve a service from now on; the time keeper starts with the first."""
+        with self._changed:
+            self._closed = False
+            self._served.add(id(service))
+            if self._keeper is None or not self._keeper.is_alive():
+                self._keeper = threading.Thread(target=self._keep_time, name="webchat-fsm-time", daemon=True)
+                self._keeper.start()
+
+    def detach(self, service: Timed, timeout: float) -> bool:
+        """Serve it no longer, and wait for its running jobs; a job cannot wait for itself."""
+        with self._changed:
+            self._served.discard(id(service))
+            self._awaited.pop(id(service), None)
+            if threading.current_thread() in self._workers:
+                return self._running.get(id(service), 0) == 0
+            return self._changed.wait_for(lambda: not self._running.get(id(service)), timeout)
+
+    def wake(self, service: Timed) -> None:
+        """Look again at when the service is due."""
+        due = service.next_due()
+        if due is None:
+            return
+        with self._changed:
+            if due < self._awaited.get(id(service), math.inf):
+                self._awaited[id(service)] = due
+                heapq.heappush(self._heap, (due, next(self._order), service))
+                self._changed.notify_all()
+
+    def close(self, timeout: float = 2.0) -> bool:
+        """End all threads; True when they have ended, False after the timeout or on one of them."""
+        with self._changed:
+            self._closed = True
+            self._heap.clear()
+            self._awaited.clear()
+            self._changed.notify_all()
+        here = threading.current_thread()
+        deadline = self.clock.timer() + timeout
+        for thread in self.threads:
+            if thread is not here:
+                thread.join(max(0.0, deadline - self.clock.timer()))
+        return not self.threads
+
+    def _keep_time(self) -> None:
+        while True:
+            with self._changed:
+                wait = self._until_next()
+                if self._closed:
+                    return
+                if wait is None or wait > 0:
+                    self._changed.wait(wait)
+                    continue
+                _, _, service = heapq.heappop(self._heap)
+                self._awaited.pop(id(service), None)
+                served = id(service) in self._served
+            if served:
+                self._give_out(service)
+                self.wake(service)
+
+    def _until_next(self) -> float | None:
+        return self._heap[0][0] - self.clock.timer() if self._heap else None
+
+    def _give_out(self, service: Timed) -> None:
+        for job in service.take_due(self.clock.timer()):
+            with self._changed:
+                self._running[id(service)] = self._running.get(id(service), 0) + 1
+                self._jobs.append((service, job))
+                self._changed.notify_all()
+                self._hire()
+
+    def _hire(self) -> None:
+        if len(self._jobs) > self._free and len(self._workers) < self._most:
+            worker = threading.Thread(target=self._work, name="webchat-fsm-worker", daemon=True)
+            self._workers.add(worker)
+            worker.start()
+
+    def _work(self) -> None:
+        while (taken := self._next_job()) is not None:
+            service, job = taken
+            try:
+                job()
+            except BaseException:  # a handler may raise SystemExit; the thread must go on serving the others
+                log.exception("a timer's job failed")
+            finally:
+                with self._changed:
+                    self._running[id(service)] -= 1
+                    if not self._running[id(service)]:
+                        del self._running[id(service)]
+                    self._changed.notify_all()
+
+    def _next_job(self) -> tuple[Timed, Job] | None:
+        with self._changed:
+            self._free += 1
+            self._changed.wait_for(lambda: self._jobs or self._closed, self._idle_limit)
+            self._free -= 1
+            if self._jobs and not self._closed:
+                return self._jobs.popleft()
+            self._workers.discard(threading.current_thread())
+            return None

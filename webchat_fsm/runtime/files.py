@@ -1,0 +1,87 @@
+"""Files on this side: what sendFile is given, and where downloadFile puts what it gets."""
+
+from __future__ import annotations
+
+import email.message
+import io
+import mimetypes
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from webchat_fsm.lifecycle.words import FileToSend
+
+UNNAMED = "download"
+
+
+def to_send(given: Any) -> list[FileToSend]:
+    """Files from paths, open binary files or a list of them; raises `ValueError` or `OSError` naming what is wrong."""
+    single = isinstance(given, str | os.PathLike) or hasattr(given, "read")
+    listed = [given] if single else list(given) if isinstance(given, Iterable) else None
+    if listed is None:
+        raise ValueError(f"files must be paths or open files, not {type(given).__name__}")
+    return [_of_object(one) if hasattr(one, "read") else _of_path(one) for one in listed]
+
+
+def _of_path(given: Any) -> FileToSend:
+    if not isinstance(given, str | os.PathLike):
+        raise ValueError(f"files must be paths or open files, not {type(given).__name__}")
+    path = Path(given)
+    if not path.is_file():
+        raise ValueError(f"{path} is no file")
+    return FileToSend(name=path.name, size=path.stat().st_size, content_type=_type(path.name), source=path.read_bytes)
+
+
+def _of_object(file: Any) -> FileToSend:
+    known = getattr(file, "name", None)
+    name = Path(known).name if isinstance(known, str) else "file"
+    start = file.tell()
+    size = file.seek(0, io.SEEK_END) - start
+    file.seek(start)
+
+    def source() -> bytes:
+        file.seek(start)
+        content = file.read()
+        if not isinstance(content, bytes):
+            raise OSError("the file is not open in binary mode")
+        return content
+
+    return FileToSend(name=name, size=size, content_type=_type(name), source=source)
+
+
+def _type(name: str) -> str:
+    return mimetypes.guess_type(name)[0] or "application/octet-stream"
+
+
+def bare_name(given: str) -> str:
+    """A server's file name without folders, drive letters, control characters or leading dots."""
+    last = re.split(r"[\\/]", given)[-1]
+    clean = re.sub(r'[\x00-\x1f<>:"|?*]', "_", last).strip().lstrip(".")
+    return clean[-200:] or UNNAMED
+
+
+def named_in(content_disposition: str) -> str:
+    """The file name of a Content-Disposition header, empty where it has none."""
+    message = email.message.Message()
+    message["Content-Disposition"] = re.sub(r"[\r\n]", " ", content_disposition)
+    return message.get_filename() or ""
+
+
+def put(content: bytes, to: str | os.PathLike[str], name: str) -> Path:
+    """Write a download: to a folder under the server's name, never over a file that is there, or to the path given."""
+    target = Path(to)
+    if not target.is_dir():
+        target.write_bytes(content)
+        return target
+    bare = Path(bare_name(name))
+    for number in range(1000):
+        path = target / (bare.name if not number else f"{bare.stem} ({number}){bare.suffix}")
+        try:
+            with path.open("xb") as file:
+                file.write(content)
+        except FileExistsError:
+            continue
+        return path
+    raise FileExistsError(f"{target}: a thousand files named {bare} are there already")

@@ -1,0 +1,51 @@
+"""Carries out what the core decides to save and to forget, in the order of the decisions."""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+from webchat_fsm.errors import StoreError
+from webchat_fsm.lifecycle.effects import Forget, Save, SavedSession
+from webchat_fsm.runtime.store import SessionStore
+
+log = logging.getLogger("webchat_fsm")
+
+
+class Keeper:
+    """Writes to a store; a write that a later one has overtaken is left out.
+
+    A store that fails does not end the chat: the fault is logged once, and `failure` holds it until a write succeeds.
+    """
+
+    def __init__(self, store: SessionStore) -> None:
+        self._store = store
+        self._lock = threading.Lock()
+        self._latest = 0
+        self.failure = ""
+
+    def load(self) -> SavedSession | None:
+        """What is saved; raises `StoreError`."""
+        with self._lock:
+            return self._store.load()
+
+    def carry_out(self, effect: Save | Forget) -> None:
+        """Save or forget, unless a later effect was faster."""
+        with self._lock:
+            if effect.order <= self._latest:
+                return
+            self._latest = effect.order
+            try:
+                if isinstance(effect, Save):
+                    self._store.save(effect.document)
+                else:
+                    self._store.delete()
+            except StoreError as error:
+                self._failed(str(error))
+            else:
+                self.failure = ""
+
+    def _failed(self, text: str) -> None:
+        if text != self.failure:
+            log.error("%s", text)
+        self.failure = text

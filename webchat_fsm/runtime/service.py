@@ -1,0 +1,446 @@
+"""`WebChatService`: the customer side of a web chat, synchronous, on the state machine of the lifecycle."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping
+from types import TracebackType
+from typing import Any, Self
+
+from msgspec import Struct
+
+from webchat_fsm.config import Config
+from webchat_fsm.core.facts import Asked, Closed, Opened, Timer
+from webchat_fsm.core.on_command import refusal
+from webchat_fsm.errors import CommandRejected, WebChatError
+from webchat_fsm.lifecycle.commands import COMMANDS, By, Rule
+from webchat_fsm.lifecycle.effects import Call, Settled
+from webchat_fsm.lifecycle.events import EVENTS
+from webchat_fsm.lifecycle.table import State
+from webchat_fsm.lifecycle.words import Agents, Json, Response, SessionData, Stats, Transcript
+from webchat_fsm.runtime import files
+from webchat_fsm.runtime.bus import Plugin
+from webchat_fsm.runtime.clock import monotonic
+from webchat_fsm.runtime.command_face import CommandFace
+from webchat_fsm.runtime.delivery import AnyEvent, Handler, Outbox, Subscription
+from webchat_fsm.runtime.driver import Driver, ManualDriver, ThreadDriver
+from webchat_fsm.runtime.engine import Engine
+from webchat_fsm.runtime.event_face import EventFace
+from webchat_fsm.runtime.http import Http, Urllib3Http
+from webchat_fsm.runtime.keeper import Keeper
+from webchat_fsm.runtime.outcome import Outcome
+from webchat_fsm.runtime.receipt import Receipt
+from webchat_fsm.runtime.store import MemoryStore, SessionStore
+from webchat_fsm.runtime.waiting import Reader
+
+log = logging.getLogger("webchat_fsm")
+
+RECENT = 1000
+"""How many deliveries of own messages are remembered for receipts that are not there yet."""
+
+
+class Explanation(Struct, frozen=True):
+    """Whether a command is legal now, the literal text of its refusal if not, and the states in which it would be."""
+
+    command: str
+    legal: bool
+    reason: str
+    legal_in: frozenset[State]
+
+
+class Health(Struct, frozen=True, kw_only=True):
+    """How a service does: seconds since the last answered poll, failures in a row, seconds since a poll went out that
+    is not answered yet, seconds to the next one, the names of live threads, and what hinders the store.
+    """
+
+    last_poll: float | None
+    failures: int
+    poll_in_flight: float | None
+    next_poll: float | None
+    threads: tuple[str, ...]
+    store_failure: str
+
+
+class WebChatService(CommandFace, EventFace):
+    """One customer, one chat at a time. Every method may be called from any thread, and inside handlers.
+
+    `config` is the documented object (see `Config`); `store` keeps the session between openings; `http` replaces how
+    requests travel, one for each service; `driver` runs the timers, by default in threads of its own. Nothing is opened,
+    and no thread started, before `open()`.
+    """
+
+    def __init__(
+        self,
+        config: Mapping[str, Any] | Config,
+        *,
+        store: SessionStore | None = None,
+        http: Http | None = None,
+        driver: Driver | None = None,
+    ) -> None:
+        self.config = Config.read(config)
+        self._own_driver = ThreadDriver() if driver is None else None
+        self._driver: Driver = driver or self._own_driver or ManualDriver()
+        outbox = Outbox(self._deliver, self.config.client.delivery_timeout / 1000)
+        keeper = Keeper(MemoryStore() if store is None else store)
+        self._engine = Engine(self.config, http or Urllib3Http(self.config), keeper, self._driver, outbox)
+        self._engine.on_delivered = self._delivered
+        self._reader = Reader(self._engine)
+        self._subscriptions: dict[str, tuple[Subscription, ...]] = {}
+        self._plugins: tuple[Plugin, ...] = ()
+        self._ready: AnyEvent | None = None
+        self._handling = ""
+        self._receipts: dict[int, Receipt] = {}
+        self._came_back: dict[int, int | str | None] = {}
+
+    def __repr__(self) -> str:
+        session = self._engine.session
+        return f"<WebChatService {session.transport} {session.state}{'' if session.opened else ' closed'}>"
+
+    # -- opening and closing ---------------------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Publish `ready` and restore what is saved; returns when the restore is settled.
+
+        Does nothing while open. Raises `StoreError` where what is saved cannot be read; the service then stays closed.
+        """
+        engine = self._engine
+        if engine.session.opened:
+            self._await_restore()
+            return
+        saved = engine.keeper.load()
+        self._driver.attach(engine)
+        engine.run(Opened(saved=saved))
+        self._drain()
+
+    def close(self, timeout: float = 2.0, *, end: bool = False) -> bool:
+        """Stop timers, threads and requests; the session stays saved, to be restored. `end=True` ends the chat first.
+
+        From any thread, inside a handler, twice. True when everything is gone; False after the timeout, or inside a
+        handler, where the rest ends as the handler returns. Publishes nothing.
+        """
+        engine = self._engine
+        if end:
+            self._end_first()
+        deadline = monotonic() + timeout
+        inside = self._inside
+        if not inside:
+            engine.outbox.drain()
+        engine.commit(Closed())
+        engine.outbox.seal()
+        engine.cut()
+        gone = self._driver.detach(engine, max(0.0, deadline - monotonic()))
+        engine.give_up_connections()
+        if self._own_driver is not None:
+            gone = self._own_driver.close(max(0.0, deadline - monotonic())) and gone
+        return gone and not inside
+
+    def _end_first(self) -> None:
+        if self.can("endChat"):
+            outcome = self.command("endChat")
+            if not outcome:
+                log.warning("the chat is over here, but its server said otherwise: %r", outcome)
+
+    @property
+    def _inside(self) -> bool:
+        return self._engine.outbox.delivering_here or bool(self._engine.user_code.depth)
+
+    def __enter__(self) -> Self:
+        try:
+            self.open()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # -- asking ----------------------------------------------------------------------------------------------------
+
+    @property
+    def state(self) -> State:
+        """Where the session is; a lock-free read."""
+        return self._engine.session.state
+
+    def can(self, name: str) -> bool:
+        """Whether a command, by its documented name, is legal now."""
+        return self.explain(name).legal
+
+    def legal_commands(self) -> tuple[str, ...]:
+        """The documented names of the commands that are legal now."""
+        return tuple(rule.name for rule in COMMANDS.values() if self.can(rule.name))
+
+    def explain(self, name: str) -> Explanation:
+        """Why a command is legal or not now, and in which states it would be."""
+        rule, session = _rule(name), self._engine.session
+        with self._engine.lock:
+            reason = refusal(session, Asked(command=name, data={"message": "text"}))
+        return Explanation(name, not reason, reason, rule.legal_in(session.transport))
+
+    def health(self) -> Health:
+        """How the service does, for a watchdog of yours."""
+        engine, session = self._engine, self._engine.session
+        with engine.lock:
+            now = engine.moment()
+            due = session.timers.get(Timer.POLL)
+            return Health(
+                last_poll=now.wall - session.last_contact if session.state.has_session else None,
+                failures=session.failures,
+                poll_in_flight=now.timer - session.poll_since if session.poll_out else None,
+                next_poll=None if due is None else max(0.0, due - now.timer),
+                threads=tuple(thread.name for thread in getattr(self._driver, "threads", ())),
+                store_failure=engine.keeper.failure,
+            )
+
+    # -- commands --------------------------------------------------------------------------------------------------
+
+    def command(self, name: str, data: Mapping[str, Any] | None = None) -> Outcome:
+        """Give any documented command by its documented name, with its data as documented; never raises for a rejection.
+
+        When it returns the outcome is settled, and its events have been delivered too, unless it was called inside a
+        handler, or another thread is delivering for longer than `client.deliveryTimeout`. An unknown name is a
+        `ValueError`.
+        """
+        rule = _rule(name)
+        settled, _ = self._give(rule, data)
+        transport = self._engine.session.transport
+        if settled.resolved:
+            return Outcome(resolved=True, value=_bus_value(rule, settled.value, transport))
+        reason = settled.reason if settled.response is None else settled.response.item()
+        return Outcome(resolved=False, reason=reason, error=self._rejection(rule, settled))
+
+    def _result(self, command: str, data: Mapping[str, Any] | None = None) -> Any:
+        rule = _rule(command)
+        settled, _ = self._give(rule, data)
+        if not settled.resolved:
+            raise self._rejection(rule, settled) from settled.fault
+        return settled.value
+
+    def _rejection(self, rule: Rule, settled: Settled) -> CommandRejected:
+        rejected = CommandRejected(
+            rule.name,
+            settled.reason,
+            state=settled.state,
+            response=settled.response,
+            legal_in=rule.legal_in(self._engine.session.transport),
+        )
+        rejected.__cause__ = settled.fault
+        return rejected
+
+    def _give(self, rule: Rule, data: Mapping[str, Any] | None, by: By = By.USER) -> tuple[Settled, Call | None]:
+        if data is not None and not isinstance(data, Mapping):
+            raise TypeError(f"the data of {rule.name} must be a mapping, not {type(data).__name__}")
+        asked = Asked(command=rule.name, data=_PREPARED.get(rule.name, dict)(data or {}), by=by)
+        if rule.name == "verifySession":
+            self._await_restore()
+        settled, call = self._engine.run(asked)
+        if settled is None:
+            raise WebChatError(f"{rule.name} was not settled")
+        if settled.resolved and rule.name in _AFTERWARDS:
+            settled = _AFTERWARDS[rule.name](self, asked.data, settled)
+        self._drain()
+        return settled, call
+
+    def _await_restore(self) -> None:
+        """Wait for a restore that another thread has in flight; inside a handler there is no waiting."""
+        if not self._engine.settled and not self._inside:
+            self._reader.wait_until(lambda: self._engine.settled, math.inf)
+
+    def _drain(self) -> None:
+        if not self._engine.outbox.drain():
+            log.warning("events wait for the handler %s, which blocks their delivery", self._handling or "(none)")
+
+    def _remember_input(self, data: Json, settled: Settled) -> Settled:
+        self._engine.preview_input = data["input"]
+        return settled
+
+    def _remember_preprocessor(self, data: Json, settled: Settled) -> Settled:
+        self._engine.preprocessors.append(data["preprocessor"])
+        return settled
+
+    def _put_download(self, data: Json, settled: Settled) -> Settled:
+        """Write what was fetched, under the name of the request, of the answer or of the transcript."""
+        content, disposition = settled.value
+        file_id = str(data.get("fileId") or data.get("field"))
+        name = files.named_in(disposition) or self._name_of_file(file_id) or file_id
+        try:
+            path = files.put(content, data.get("to") or self.config.client.download_dir, name)
+        except OSError as error:
+            return Settled(resolved=False, reason=f"the file could not be written: {error}", state=settled.state)
+        return Settled(resolved=True, value=path, state=settled.state)
+
+    def _name_of_file(self, file_id: str) -> str:
+        for message in self._engine.session.transcript.read().messages:
+            details = message.file_details or {}
+            if file_id == details.get("file-id"):
+                return str(details.get("file-name") or "")
+        return ""
+
+    # -- receipts --------------------------------------------------------------------------------------------------
+
+    def _send(self, command: str, data: Json) -> Receipt:
+        rule = _rule(command)
+        settled, call = self._give(rule, data)
+        receipt = Receipt(call.ticket if call else 0, "sent" if settled.resolved else "unknown", self._await_receipt)
+        if not settled.resolved:
+            raise self._rejection(rule, settled) from settled.fault
+        with self._engine.lock:
+            self._receipts[receipt.ticket] = receipt
+            came_back = receipt.ticket in self._came_back
+        if came_back:
+            self._delivered(receipt.ticket, self._came_back[receipt.ticket])
+        return receipt
+
+    def _delivered(self, ticket: int, index: int | str | None) -> None:
+        with self._engine.lock:
+            self._came_back[ticket] = index
+            if len(self._came_back) > RECENT:
+                del self._came_back[next(iter(self._came_back))]
+            receipt = self._receipts.pop(ticket, None)
+        if receipt is not None:
+            receipt.index, receipt.status = index, "delivered"
+            self._engine.outbox.nudge()
+
+    def _await_receipt(self, receipt: Receipt, timeout: float) -> bool:
+        return self._reader.wait_until(lambda: receipt.status == "delivered", timeout)
+
+    # -- events ----------------------------------------------------------------------------------------------------
+
+    def _subscribe(self, event: str, handler: Handler) -> Subscription:
+        if event not in EVENTS:
+            raise ValueError(f"there is no event {event!r}{_nearest(event, EVENTS)}")
+        if not callable(handler):
+            raise TypeError(f"a handler must be callable, not {type(handler).__name__}")
+        subscription = Subscription(event, handler, self._unsubscribe)
+        with self._engine.lock:
+            self._subscriptions[event] = (*self._subscriptions.get(event, ()), subscription)
+            replayed = self._ready if event == "ready" and self._engine.session.opened else None
+        if replayed is not None:
+            self._call(handler, replayed)
+        return subscription
+
+    def _unsubscribe(self, subscription: Subscription) -> None:
+        with self._engine.lock:
+            known = self._subscriptions.get(subscription.event, ())
+            self._subscriptions[subscription.event] = tuple(one for one in known if one is not subscription)
+
+    def _deliver(self, event: AnyEvent) -> None:
+        if event.name == "ready":
+            self._ready = event
+        for subscription in self._subscriptions.get(event.name, ()):
+            if subscription in self._subscriptions.get(event.name, ()):
+                self._call(subscription.handler, event)
+        for plugin in self._plugins:
+            self._publish(plugin, event)
+
+    def _call(self, handler: Handler, event: AnyEvent) -> None:
+        self._handling = name = getattr(handler, "__qualname__", None) or repr(handler)
+        with self._engine.user_code.running():
+            try:
+                handler(event)
+            except Exception as error:
+                log.exception("the handler %s of %s failed", name, event.name)
+                self._report(error, event)
+        self._handling = ""
+
+    def _report(self, error: Exception, event: AnyEvent) -> None:
+        report = self.config.client.on_handler_error
+        if report is not None:
+            try:
+                report(error, event)
+            except Exception:
+                log.exception("client.onHandlerError failed")
+
+    def _publish(self, plugin: Plugin, event: AnyEvent) -> None:
+        data = None if event.data is None else event.data.item(self._engine.session.transport)
+        publish = plugin.republish if event.name == "ready" else plugin.publish
+        self._handling = f"(a subscriber on the bus to {event.name})"
+        with self._engine.user_code.running():
+            publish(event.name, data)
+        self._handling = ""
+
+    def mount(self, plugin: Plugin) -> None:
+        """Put the commands and events on a plugin of the bus; called by `Bus.register`."""
+        for name in COMMANDS:
+            plugin.register_command(name, lambda call: self.command(call.command, call.data))
+        plugin.register_events(list(EVENTS))
+        plugin.ready()
+        self._plugins = (*self._plugins, plugin)
+        if self._ready is not None and self._engine.session.opened:
+            self._publish(plugin, self._ready)
+
+    # -- reading ---------------------------------------------------------------------------------------------------
+
+    def _wait_for(self, event: str, timeout: float, where: Callable[[AnyEvent], bool] | None) -> AnyEvent:
+        return self._reader.wait_for(event, timeout, where)
+
+    def events(self, silence: float | None = None) -> Iterator[AnyEvent]:
+        """What is published, one by one from the reading position, until `silence` seconds without any.
+
+        Ends after `ended` and at `close()` too. Raises `HandlerWaitError` inside a handler.
+        """
+        return self._reader.events(silence)
+
+    def step(self) -> bool:
+        """Poll once by hand, for a driver without threads; True where the server answered well.
+
+        Raises `CommandRejected` where there is no session to poll.
+        """
+        if not isinstance(self._driver, ManualDriver):
+            raise WebChatError("step() is for a service on a ManualDriver; this one's driver polls by itself")
+        rule = COMMANDS["poll"]
+        with self._engine.lock:
+            reason = refusal(self._engine.session, Asked(command="poll", by=By.SERVICE))
+        if reason:
+            raise self._rejection(rule, Settled(resolved=False, reason=reason, state=self.state))
+        answered = self._engine.run_timer(Timer.POLL)
+        self._drain()
+        return bool(answered)
+
+
+def _rule(name: str) -> Rule:
+    rule = COMMANDS.get(name)
+    if rule is None:
+        raise ValueError(f"there is no command {name!r}{_nearest(name, COMMANDS)}")
+    return rule
+
+
+def _nearest(name: str, known: Mapping[str, object]) -> str:
+    near = difflib.get_close_matches(str(name), known, 1)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def _with_files(data: Mapping[str, Any]) -> Json:
+    """The files of sendFile, looked at but not read; what is wrong with them is told after the other checks."""
+    try:
+        return {"files": files.to_send(data.get("files") or [])}
+    except (ValueError, OSError) as error:
+        return {"trouble": str(error)}
+
+
+_PREPARED: dict[str, Callable[[Mapping[str, Any]], Json]] = {"sendFile": _with_files}
+
+_AFTERWARDS: dict[str, Callable[[WebChatService, Json, Settled], Settled]] = {
+    "registerTypingPreviewInput": WebChatService._remember_input,
+    "registerPreProcessor": WebChatService._remember_preprocessor,
+    "downloadFile": WebChatService._put_download,
+}
+
+
+def _bus_value(rule: Rule, value: Any, transport: Any) -> Any:
+    """A value in the form that the reference documents for the bus."""
+    match value:
+        case bool():
+            return {"sessionActive": value} if rule.name == "verifySession" else value
+        case SessionData():
+            return value.item(transport)
+        case Response() | Transcript() | Agents() | Stats():
+            return value.item()
+        case os.PathLike():
+            return None
+    return value

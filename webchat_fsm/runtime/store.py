@@ -1,0 +1,144 @@
+"""Where a session is kept between two openings: in memory, in a file, or wherever a `SessionStore` puts it."""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+import threading
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+from msgspec import Struct
+
+from webchat_fsm.errors import StoreError
+from webchat_fsm.lifecycle.effects import SavedSession
+
+VERSION = 1
+
+
+class SessionStore(Protocol):
+    """Keeps one session document; each method raises `StoreError` where it cannot."""
+
+    def load(self) -> SavedSession | None:
+        """The document, None where there is none."""
+        ...
+
+    def save(self, document: SavedSession) -> None:
+        """Replace the document."""
+        ...
+
+    def delete(self) -> None:
+        """Remove the document, if there is one."""
+        ...
+
+
+class MemoryStore:
+    """Keeps the session in this process: services that share the object can restore from one another."""
+
+    def __init__(self) -> None:
+        self._document: SavedSession | None = None
+
+    def load(self) -> SavedSession | None:
+        """The document, None where there is none."""
+        return self._document
+
+    def save(self, document: SavedSession) -> None:
+        """Replace the document."""
+        self._document = document
+
+    def delete(self) -> None:
+        """Remove the document."""
+        self._document = None
+
+
+class _File(Struct, frozen=True, kw_only=True):
+    """What stands in a file."""
+
+    version: int
+    session: SavedSession
+
+
+class _Version(Struct, frozen=True):
+    version: int
+
+
+class FileStore:
+    """Keeps the session in a JSON file that only its owner can read (mode 0600), replaced as a whole each time.
+
+    A file that is damaged, or was written by a newer version, raises `StoreError` and is never overwritten: move it away,
+    or delete it, to begin anew. The file survives the death of the process, as each write is renamed into place.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self._lock = threading.Lock()
+        self._checked = False
+
+    def __repr__(self) -> str:
+        return f"FileStore({str(self.path)!r})"
+
+    def load(self) -> SavedSession | None:
+        """The document; raises `StoreError` for a file that cannot be read as one."""
+        with self._lock:
+            document = self._read()
+            self._checked = True
+            return document
+
+    def save(self, document: SavedSession) -> None:
+        """Write the document beside the file and rename it into place."""
+        data = msgspec.json.format(msgspec.json.encode(_File(version=VERSION, session=document)), indent=2)
+        with self._lock:
+            self._check()
+            try:
+                self._replace(data)
+            except OSError as error:
+                raise StoreError(f"{self.path}: the session could not be saved: {error.strerror or error}") from error
+
+    def delete(self) -> None:
+        """Remove the file, if there is one."""
+        with self._lock:
+            self._check()
+            try:
+                self.path.unlink(missing_ok=True)
+            except OSError as error:
+                raise StoreError(f"{self.path}: the session could not be deleted: {error.strerror or error}") from error
+
+    def _check(self) -> None:
+        """A file that was never read might be somebody else's: it is read before it is first replaced."""
+        if not self._checked:
+            self._read()
+            self._checked = True
+
+    def _read(self) -> SavedSession | None:
+        try:
+            data = self.path.read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise StoreError(f"{self.path}: cannot be read: {error.strerror or error}") from error
+        return self._decoded(data)
+
+    def _decoded(self, data: bytes) -> SavedSession:
+        keep = "; the file is left as it is: move it away to begin anew"
+        try:
+            version = msgspec.json.decode(data, type=_Version).version
+            if version > VERSION:
+                raise StoreError(f"{self.path}: written by a newer version ({version}, known is {VERSION}){keep}")
+            session = msgspec.json.decode(data, type=_File).session
+            for saved in session.prefilters:
+                re.compile(saved.source, saved.flags)
+        except (msgspec.DecodeError, UnicodeDecodeError, re.error, ValueError) as error:
+            raise StoreError(f"{self.path}: damaged, or no session file ({error}){keep}") from error
+        return session
+
+    def _replace(self, data: bytes) -> None:
+        handle, name = tempfile.mkstemp(prefix=f".{self.path.name}.", dir=self.path.parent)  # mkstemp gives mode 0600
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data + b"\n")
+            os.replace(name, self.path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise

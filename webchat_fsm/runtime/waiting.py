@@ -1,0 +1,109 @@
+"""Pull style: waiting for events, and reading them one by one, with threads or in moved time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+from webchat_fsm.errors import ChatClosed, HandlerWaitError, WaitTimeout
+from webchat_fsm.lifecycle.events import EVENTS
+from webchat_fsm.lifecycle.table import OPENING_EVENTS, State
+from webchat_fsm.runtime.clock import monotonic
+from webchat_fsm.runtime.delivery import AnyEvent
+from webchat_fsm.runtime.driver import ManualDriver
+from webchat_fsm.runtime.engine import Engine
+
+T = TypeVar("T")
+
+
+class Reader:
+    """The reading position of one service, and the ways to wait at it."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._position = 0
+
+    def wait_for(self, name: str, timeout: float, where: Callable[[AnyEvent], object] | None) -> AnyEvent:
+        """The first accepted event behind the reading position."""
+        self._outside_of_handlers("wait_for")
+        if name not in EVENTS:
+            raise ValueError(f"there is no event {name!r}")
+        found = self._until(lambda: self._find(name, where), timeout, closed=lambda: self._cannot_come(name))
+        if found is None:
+            raise WaitTimeout(f"{name} did not come within {timeout:g} s; the state is {self._engine.session.state}")
+        return found
+
+    def events(self, silence: float | None) -> Iterator[AnyEvent]:
+        """Event after event from the reading position."""
+        self._outside_of_handlers("events")
+        while True:
+            try:
+                event = self._until(lambda: self._find(None, None), silence, closed=lambda: self._cannot_come(None))
+            except ChatClosed:
+                return
+            if event is None:
+                return
+            yield event
+            if event.name == "ended":
+                return
+
+    def wait_until(self, reached: Callable[[], bool], timeout: float) -> bool:
+        """Wait for a condition of the service, such as a delivered message or a settled restore."""
+        self._outside_of_handlers("waiting")
+        closed = lambda: not self._engine.session.opened  # noqa: E731
+        return bool(self._until(lambda: reached() or None, timeout, closed, quiet=True))
+
+    def _outside_of_handlers(self, what: str) -> None:
+        engine = self._engine
+        if engine.outbox.delivering_here or engine.user_code.depth:
+            raise HandlerWaitError(f"{what} inside a handler would wait for ever; let the handler return first")
+
+    def _find(self, name: str | None, where: Callable[[AnyEvent], object] | None) -> AnyEvent | None:
+        start = max(self._position, self._engine.first_event)
+        for number, event in self._engine.outbox.after(start):
+            if name in (None, event.name) and (where is None or where(event)):
+                self._position = number
+                return event
+        return None
+
+    def _cannot_come(self, name: str | None) -> bool:
+        session = self._engine.session
+        if not session.opened:
+            return True
+        return session.state is State.ENDED and name not in OPENING_EVENTS
+
+    def _until(
+        self, look: Callable[[], T | None], timeout: float | None, closed: Callable[[], bool], *, quiet: bool = False
+    ) -> T | None:
+        """What `look` finds, None after the timeout; `ChatClosed` (None if `quiet`) when it cannot come any more."""
+        deadline = math.inf if timeout is None else self._now() + timeout
+        while True:
+            since, over = self._engine.outbox.changes, closed()
+            if (found := look()) is not None:
+                return found
+            if over and not self._engine.outbox.pending:
+                if quiet:
+                    return None
+                raise ChatClosed("the chat is over or closed; what is awaited cannot come any more")
+            if self._now() >= deadline:
+                return None
+            self._let_time_pass(since, deadline)
+
+    def _now(self) -> float:
+        driver = self._engine.driver
+        return monotonic() if driver.threaded else driver.clock.timer()
+
+    def _let_time_pass(self, since: int, deadline: float) -> None:
+        """Wait for another thread's delivery, or run the next timer in this one."""
+        driver = self._engine.driver
+        if isinstance(driver, ManualDriver):
+            due = driver.next_due()
+            if due is None and deadline == math.inf:
+                raise ChatClosed("no timer is pending, so nothing can come by itself any more")
+            moment = min(deadline, math.inf if due is None else due)
+            driver.clock.sleep_until(moment)
+            driver.run_due()
+        else:
+            left = deadline - self._now()
+            self._engine.outbox.wait_change(since, None if left == math.inf else max(0.0, left))

@@ -1,0 +1,339 @@
+"""The GMS Chat API version 2 over REST: form posts out, one JSON envelope back for every operation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+from msgspec import Struct, field
+
+from webchat_fsm.config import Config
+from webchat_fsm.core.facts import Arrival, Limits, Reply, Verdict
+from webchat_fsm.lifecycle.effects import Call
+from webchat_fsm.lifecycle.words import FileToSend, Json, Message, Response, Sender, SessionData
+from webchat_fsm.wire.request import (
+    FORM,
+    FilePart,
+    HttpAnswer,
+    Request,
+    bare,
+    bracketed,
+    decoded,
+    errors_of,
+    form,
+    retry_after,
+    text,
+    unreadable,
+)
+
+Fields = list[tuple[str, str]]
+
+MAX_INDEX = 2**53
+"""Positions beyond what a JavaScript client can count are no positions."""
+
+
+class WireParty(Struct, frozen=True, rename="camel"):
+    """`from` of an event."""
+
+    nickname: str = ""
+    participant_id: int | str = 0
+    type: str = ""
+
+
+class WireEvent(Struct, frozen=True, rename="camel"):
+    """An event of the transcript; its type is whatever the server says."""
+
+    type: str
+    party: WireParty = field(default_factory=WireParty, name="from")
+    index: int | None = None
+    utc_time: int = 0
+    text: str | None = None
+    user_data: dict[str, Any] | None = None
+    event_attributes: Any = None
+
+
+class Envelope(Struct, frozen=True, rename="camel"):
+    """The answer to every operation; with statusCode 1 or 2 no other field can be trusted."""
+
+    status_code: int
+    chat_id: str | None = None
+    user_id: str | None = None
+    secure_key: str | None = None
+    alias: str | None = None
+    messages: list[WireEvent] | None = None
+    chat_ended: bool = False
+    idle_timer_expire: int | None = None
+    user_data: dict[str, Any] | None = None
+
+
+_VERDICTS = {0: Verdict.GOOD, 1: Verdict.UNAVAILABLE, 2: Verdict.REFUSED}
+
+
+class GmsV2:
+    """The v2 dialect of one configuration."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._base = config.data_url.rstrip("/")
+
+    def request(self, call: Call) -> Request:
+        """The POST that carries a call; every operation of this API is one."""
+        path, fields = _OPERATIONS[call.operation](self, call)
+        upload = call.operation == "file"
+        content = {"parts": self._upload(call)} if upload else {"body": form(fields), "content_type": FORM}
+        config = self._config
+        limit = config.file_upload_timeout if upload else config.ajax_timeout
+        download = call.operation == "download"
+        return Request(
+            operation=call.operation,
+            method="POST",
+            url=self._base + path,
+            headers=headers(config),
+            timeout=limit / 1000 if limit else None,
+            repeatable=call.operation in ("refresh", "restore", "limits"),
+            max_size=config.client.max_download_size if download else config.client.max_answer_size,
+            **content,
+        )
+
+    def reply(self, call: Call, answer: HttpAnswer) -> Reply:
+        """What an answer to the call means."""
+        url = bare(self._base + _OPERATIONS[call.operation](self, call)[0])
+        if call.operation == "download" and answer.status == 200:
+            value = (answer.body, answer.headers.get("content-disposition", ""))
+            return Reply(verdict=Verdict.GOOD, response=Response(status=200, url=url), value=value)
+        return read(call, answer, url)
+
+    def _start(self, call: Call) -> tuple[str, Fields]:
+        slash = "/" if self._config.enable_url_trailing_slash else ""
+        fields = [(wire, text(call.fields["form"].get(given))) for given, wire in START_FIELDS]
+        if self._config.endpoint:
+            fields.append(("endpoint", self._config.endpoint))
+        return slash, [pair for pair in fields if pair[1]] + bracketed("userData", call.fields["user_data"])
+
+    def _at(self, call: Call, operation: str, fields: Fields) -> tuple[str, Fields]:
+        return f"/{quoted(call.session_data.session_id)}/{operation}", credentials(call.session_data) + fields
+
+    def _refresh(self, call: Call) -> tuple[str, Fields]:
+        position, preview = str(call.fields.get("position", 1)), str(call.fields.get("message", ""))
+        return self._at(call, "refresh", [("transcriptPosition", position), ("message", preview)])
+
+    def _send(self, call: Call) -> tuple[str, Fields]:
+        fields = [("message", call.fields["message"]), ("messageType", str(call.fields.get("type") or "text"))]
+        if parent := call.fields.get("parentMessageID"):
+            fields.append(("eventAttributes", _json({"general-properties": {"related-event-id": str(parent)}})))
+        return self._at(call, "send", fields)
+
+    def _typing(self, call: Call) -> tuple[str, Fields]:
+        return self._at(call, call.operation, [("message", str(call.fields.get("message", "")))])
+
+    def _disconnect(self, call: Call) -> tuple[str, Fields]:
+        return self._at(call, "disconnect", [])
+
+    def _update_data(self, call: Call) -> tuple[str, Fields]:
+        return self._at(call, "updateData", bracketed("userData", call.fields["user_data"]))
+
+    def _custom_notice(self, call: Call) -> tuple[str, Fields]:
+        fields = [("message", call.fields["message"])]
+        if attributes := call.fields.get("eventAttributes"):
+            fields.append(("eventAttributes", _json(attributes)))
+        if kind := call.fields.get("messageType"):
+            fields.append(("messageType", str(kind)))
+        return self._at(call, "customNotice", fields)
+
+    def _limits(self, call: Call) -> tuple[str, Fields]:
+        return self._at(call, "file/limits", [])
+
+    def _file(self, call: Call) -> tuple[str, Fields]:
+        return self._at(call, "file", [])
+
+    def _download(self, call: Call) -> tuple[str, Fields]:
+        return self._at(call, f"file/{quoted(call.fields['file_id'])}/download", [])
+
+    def _upload(self, call: Call) -> tuple[tuple[str, str | FilePart], ...]:
+        return (*credentials(call.session_data), ("file", part(call)))
+
+
+START_FIELDS = (
+    ("nickname", "nickname"),
+    ("firstname", "firstName"),
+    ("lastname", "lastName"),
+    ("email", "emailAddress"),
+    ("subject", "subject"),
+)
+"""The form fields of startChat and their names on the wire."""
+
+_OPERATIONS: dict[str, Callable[[GmsV2, Call], tuple[str, Fields]]] = {
+    "start": GmsV2._start,
+    "refresh": GmsV2._refresh,
+    "restore": GmsV2._refresh,
+    "send": GmsV2._send,
+    "startTyping": GmsV2._typing,
+    "stopTyping": GmsV2._typing,
+    "disconnect": GmsV2._disconnect,
+    "updateData": GmsV2._update_data,
+    "customNotice": GmsV2._custom_notice,
+    "limits": GmsV2._limits,
+    "file": GmsV2._file,
+    "download": GmsV2._download,
+}
+
+
+def headers(config: Config) -> dict[str, str]:
+    """The headers of every request: `apikey`, the custom ones, and those of `client.headers`."""
+    chosen = dict(config.client.headers)
+    if config.apikey:
+        chosen["apikey"] = config.apikey
+    return {**chosen, **config.custom_headers} if config.enable_custom_header else chosen
+
+
+def credentials(session_data: SessionData) -> Fields:
+    """What every operation on a session repeats."""
+    return [
+        ("userId", session_data.user_id),
+        ("secureKey", session_data.secure_key),
+        ("alias", session_data.alias),
+    ]
+
+
+def part(call: Call) -> FilePart:
+    """The file of an upload, its bytes read by the shell."""
+    file: FileToSend = call.fields["file"]
+    return FilePart(name=file.name, content=call.fields["content"], content_type=file.content_type)
+
+
+def quoted(file_id: str) -> str:
+    """A file id as one path segment, whatever it holds."""
+    return quote(file_id, safe="").replace(".", "%2E")
+
+
+def _json(value: Any) -> str:
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+
+
+def read(call: Call, answer: HttpAnswer, url: str) -> Reply:
+    """Read an HTTP answer with an envelope in it."""
+    body, fault = decoded(answer.body)
+    response = Response(status=answer.status, body=body, errors=errors_of(body), url=url)
+    if not 200 <= answer.status < 300:
+        return Reply(verdict=_http_verdict(call, answer.status), response=response, retry_after=retry_after(answer))
+    if fault:
+        return unreadable(call, response, fault)
+    return read_envelope(call, body, response)
+
+
+def _http_verdict(call: Call, status: int) -> Verdict:
+    if status == 429:
+        return Verdict.THROTTLED
+    on_session = call.operation not in ("start", "file", "limits", "download")
+    return Verdict.LOST if status == 404 and on_session else Verdict.BAD
+
+
+def read_envelope(call: Call, body: Any, response: Response) -> Reply:
+    """Read an envelope: what it says, the ids it carries and the events in it."""
+    try:
+        envelope = msgspec.convert(body, Envelope, strict=False)
+    except msgspec.ValidationError as error:
+        return unreadable(call, response, str(error))
+    verdict = _VERDICTS.get(envelope.status_code, Verdict.REFUSED)
+    if lack := _lack(call, envelope, verdict):
+        return unreadable(call, response, lack)
+    return Reply(
+        verdict=verdict,
+        response=response,
+        session_data=_session_data(call, envelope),
+        arrivals=_arrivals(envelope, body),
+        chat_ended=envelope.chat_ended,
+        idle_time_count_down=envelope.idle_timer_expire,
+        limits=_limits_of(envelope) if call.operation == "limits" else None,
+    )
+
+
+def _lack(call: Call, envelope: Envelope, verdict: Verdict) -> str:
+    """What a good answer must have and this one has not."""
+    if verdict is not Verdict.GOOD:
+        return ""
+    if call.operation == "start" and not (envelope.chat_id and envelope.secure_key):
+        return "a start without chatId and secureKey - at `$`"
+    if call.operation in ("refresh", "restore") and envelope.messages is None:
+        return "Object missing required field `messages` - at `$`"
+    for place, event in enumerate(envelope.messages or ()):
+        if event.index is not None and not 0 <= event.index <= MAX_INDEX:
+            return f"an index that is no position - at `$.messages[{place}].index`"
+    return ""
+
+
+def _session_data(call: Call, envelope: Envelope) -> SessionData | None:
+    known = call.session_data
+    if envelope.chat_id is None and envelope.secure_key is None and envelope.alias is None:
+        return None
+    return SessionData(
+        session_id=envelope.chat_id or known.session_id,
+        secure_key=envelope.secure_key or known.secure_key,
+        alias=envelope.alias or known.alias,
+        user_id=envelope.user_id or known.user_id,
+    )
+
+
+def _arrivals(envelope: Envelope, body: Json) -> tuple[Arrival, ...]:
+    originals = body.get("messages") or []
+    return tuple(
+        Arrival(_message(event), original, None if event.index is None else (event.index,))
+        for event, original in zip(envelope.messages or (), originals, strict=True)
+    )
+
+
+def _message(event: WireEvent) -> Message:
+    party, attributes = event.party, event.event_attributes
+    typing = event.type in ("TypingStarted", "TypingStopped")
+    return Message(
+        index=event.index,
+        type=event.type,
+        text=_structured(attributes) or event.text or "",
+        sender=Sender(id=party.participant_id, type=_kind(party.type, attributes), name=party.nickname),
+        timestamp=event.utc_time,
+        user_data=event.user_data or {},
+        is_typing=event.type == "TypingStarted" if typing else None,
+        file_details=event.user_data or {} if event.type == "FileUploaded" else None,
+        extra={} if attributes is None else {"eventAttributes": attributes},
+    )
+
+
+def _kind(kind: str, attributes: Any) -> str:
+    """Bot where the party style says so: the wire calls bots agents or externals."""
+    system = _inside(_inside(attributes, "GCTI_SYSTEM"), "party-info")
+    return "Bot" if _inside(system, "style") == "BOT" else kind
+
+
+def _structured(attributes: Any) -> str:
+    """The fallback text of structured content, empty where there is none."""
+    content = _inside(_inside(_inside(attributes, "structured-content"), "genesys-chat"), "content")
+    fallback = _inside(content, "text")
+    return fallback if isinstance(fallback, str) else ""
+
+
+def _inside(value: Any, key: str) -> Any:
+    """A member of an object that may be JSON text instead."""
+    if isinstance(value, str) and value.lstrip().startswith("{"):
+        value = decoded(value.encode())[0]
+    return value.get(key) if isinstance(value, dict) else None
+
+
+def _limits_of(envelope: Envelope) -> Limits:
+    notices = [event.user_data for event in envelope.messages or () if event.user_data]
+    said = notices[0] if notices else envelope.user_data or {}
+    types = str(said.get("upload-file-types") or "")
+    return Limits(
+        max_files=_number(said, "upload-max-files"),
+        max_file_size=_number(said, "upload-max-file-size"),
+        max_total_size=_number(said, "upload-max-total-size"),
+        file_types=tuple(kind.strip().lower() for kind in types.split(":") if kind.strip()),
+        used_files=_number(said, "used-upload-max-files") or 0,
+        used_total_size=_number(said, "used-upload-max-total-size") or 0,
+    )
+
+
+def _number(said: Json, key: str) -> int | None:
+    value = str(said.get(key, ""))
+    return int(value) if value.isdecimal() else None

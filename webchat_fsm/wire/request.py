@@ -1,0 +1,128 @@
+"""A request and its answer, as data: what a dialect makes and what travels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+from urllib.parse import urlencode
+
+import msgspec
+from msgspec import Struct, field
+
+from webchat_fsm.core.facts import Reply, Verdict
+from webchat_fsm.errors import TransportError
+from webchat_fsm.lifecycle.effects import Call
+from webchat_fsm.lifecycle.words import Json, Response
+
+FORM = "application/x-www-form-urlencoded"
+
+
+class FilePart(Struct, frozen=True, kw_only=True):
+    """A file in a multipart body."""
+
+    name: str
+    content: bytes
+    content_type: str
+
+
+class Request(Struct, frozen=True, kw_only=True):
+    """One HTTP request. `timeout` is a total deadline in seconds, None for none.
+
+    A body is either `body` with `content_type`, or `parts`, which travel as multipart/form-data. `repeatable` tells that
+    the server may see it twice; `max_size` bounds the answer in bytes.
+    """
+
+    operation: str
+    method: str
+    url: str
+    headers: dict[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    content_type: str = ""
+    parts: tuple[tuple[str, str | FilePart], ...] = ()
+    timeout: float | None = None
+    repeatable: bool = False
+    max_size: int = 16 * 1024 * 1024
+
+    def __repr__(self) -> str:
+        return f"Request({self.operation}: {self.method} {bare(self.url)})"
+
+
+class HttpAnswer(Struct, frozen=True, kw_only=True):
+    """A complete HTTP answer; header names are lower case."""
+
+    status: int
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+
+
+class Dialect(Protocol):
+    """One wire protocol: calls become requests, answers become replies. Pure."""
+
+    def request(self, call: Call) -> Request:
+        """The request that carries a call."""
+        ...
+
+    def reply(self, call: Call, answer: HttpAnswer) -> Reply:
+        """What an answer to the call means."""
+        ...
+
+
+def bare(url: str) -> str:
+    """A URL without its query, for logs and responses."""
+    return url.partition("?")[0]
+
+
+def form(fields: list[tuple[str, str]]) -> bytes:
+    """A urlencoded body."""
+    return urlencode(fields).encode("ascii")
+
+
+def bracketed(name: str, value: Any) -> list[tuple[str, str]]:
+    """A value as form fields with bracketed nesting: ``userData[a][b]``; empty objects vanish."""
+    if isinstance(value, Mapping):
+        return [pair for key, inner in value.items() for pair in bracketed(f"{name}[{key}]", inner)]
+    if isinstance(value, list | tuple):
+        return [pair for inner in value for pair in bracketed(f"{name}[]", inner)]
+    return [(name, text(value))]
+
+
+def text(value: Any) -> str:
+    """A form value: JavaScript's spelling of true, false and null."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return "" if value is None else str(value)
+
+
+def silent(request_url: str, error: TransportError) -> Reply:
+    """The reply that stands for no complete answer."""
+    response = Response(status=0, errors=[{"code": 0, "text": str(error)}], url=bare(request_url))
+    return Reply(verdict=Verdict.SILENT, response=response, error=error)
+
+
+def unreadable(call: Call, response: Response, why: str) -> Reply:
+    """The reply that stands for a complete answer that does not fit; `why` names the place."""
+    error = TransportError(f"{call.operation}: the server's answer cannot be read: {why}", response=response)
+    told = Response(
+        status=response.status, body=response.body, errors=[{"code": 0, "text": str(error)}], url=response.url
+    )
+    return Reply(verdict=Verdict.BAD, response=told, error=error)
+
+
+def decoded(body: bytes) -> tuple[Any, str]:
+    """A JSON body, or its text and why it is none."""
+    try:
+        return msgspec.json.decode(body), ""
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        return body[:1000].decode("utf-8", "replace"), f"no JSON ({error})"
+
+
+def errors_of(body: Any) -> list[Json]:
+    """The `errors` of a body, as far as they are objects."""
+    found = body.get("errors") if isinstance(body, Mapping) else None
+    return [dict(error) for error in found if isinstance(error, Mapping)] if isinstance(found, list) else []
+
+
+def retry_after(answer: HttpAnswer) -> float | None:
+    """The seconds of a Retry-After header; its date form is left to the ordinary pace."""
+    value = answer.headers.get("retry-after", "").strip()
+    return float(value) if value.isdecimal() else None
