@@ -1,0 +1,1 @@
+"""What every test shares: the kit's fixtures, and a watcher of the laws that hold in every chat."""

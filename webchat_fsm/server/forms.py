@@ -1,0 +1,154 @@
+"""Request bodies to fields, whatever way a client chose to write them.
+
+Forms come urlencoded, as multipart or as JSON; names nest with brackets (`userData[a][b]`), sometimes with literal
+quotes in them; stray separators occur. Where a name is there twice, the first value that is not empty wins.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import TypeAlias
+from urllib.parse import parse_qsl
+
+import msgspec
+
+from .exchange import HttpRequest
+
+Fields: TypeAlias = dict[str, object]
+"""Decoded fields: text, `Upload`, nested fields, lists, and for JSON bodies whatever JSON holds."""
+
+_KEYS = re.compile(r"\[([^\[\]]*)\]")
+_LOOKS_MULTIPART = re.compile(rb"^(?:\r?\n)?--[^\r\n]+\r?\nContent-Disposition:\s*form-data", re.IGNORECASE)
+
+
+class Upload(msgspec.Struct, frozen=True):
+    """A file inside a multipart body."""
+
+    filename: str
+    content_type: str
+    content: bytes
+
+
+class UnreadableBodyError(Exception):
+    """A body that says one thing and is another, with the HTTP status that tells the client so."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.reason = reason
+
+
+def read_fields(request: HttpRequest, *, sniff_multipart: bool = False) -> Fields:
+    """All fields of a request, those of the query first."""
+    kind = request.headers.get("content-type", "").strip()
+    media = kind.partition(";")[0].strip().lower()
+    asked = nest(parse_qsl(request.query, keep_blank_values=True, errors="replace"))
+    if media == "multipart/form-data":
+        return _overlay(asked, nest(_multipart(request.body, kind)))
+    if _LOOKS_MULTIPART.match(request.body):
+        if not sniff_multipart:
+            raise UnreadableBodyError(415, f"a multipart body under content type {kind or 'none'}")
+        boundary = request.body.lstrip().partition(b"\n")[0].strip()[2:].decode("latin-1")
+        return _overlay(asked, nest(_multipart(request.body, f'multipart/form-data; boundary="{boundary}"')))
+    if media == "application/json" or media.endswith("+json"):
+        return _overlay(asked, read_json_object(request.body))
+    text = request.body.decode("utf-8", "replace").strip()
+    return _overlay(asked, nest(parse_qsl(text, keep_blank_values=True, errors="replace")))
+
+
+def read_json_object(body: bytes) -> Fields:
+    """A JSON object; an empty body is an empty one."""
+    if not body.strip():
+        return {}
+    try:
+        decoded = msgspec.json.decode(body)
+    except msgspec.DecodeError as error:
+        raise UnreadableBodyError(400, f"the body is not JSON: {error}") from error
+    if not isinstance(decoded, dict):
+        raise UnreadableBodyError(400, "the body is JSON, but not an object")
+    return decoded
+
+
+def nest(pairs: Iterable[tuple[str, object]]) -> Fields:
+    """Bracketed names to nested fields: `a[b]=1&a[c][]=2` is `{"a": {"b": "1", "c": ["2"]}}`."""
+    fields: Fields = {}
+    for name, value in pairs:
+        head, keys = _path(name)
+        _place(fields, [head, *keys], value)
+    return fields
+
+
+def _path(name: str) -> tuple[str, list[str]]:
+    head, bracket, rest = name.partition("[")
+    if not head or not bracket or "".join(f"[{key}]" for key in _KEYS.findall(bracket + rest)) != bracket + rest:
+        return name, []
+    return head, [key.strip("\"'") for key in _KEYS.findall(bracket + rest)]
+
+
+def _place(into: Fields, path: list[str], value: object) -> None:
+    head, rest = path[0], path[1:]
+    if not rest:
+        if into.get(head) in (None, ""):
+            into[head] = value
+    elif rest == [""]:
+        items = into.setdefault(head, [])
+        if isinstance(items, list):
+            items.append(value)
+    else:
+        inner = into.get(head)
+        if not isinstance(inner, dict):
+            inner = into[head] = {}
+        _place(inner, rest, value)
+
+
+def _overlay(first: Fields, second: Fields) -> Fields:
+    return {**second, **{name: value for name, value in first.items() if value not in ("", None) or name not in second}}
+
+
+def _multipart(body: bytes, kind: str) -> list[tuple[str, object]]:
+    # Imported at need: the parser is in the extra `server`, and only uploads call for it.
+    from .multiparts import Part, UnreadableMultipartError, parse
+
+    def value_of(part: Part) -> object:
+        if part.filename is None:
+            return part.content.decode("utf-8", "replace")
+        return Upload(part.filename, part.content_type, part.content)
+
+    try:
+        return [(part.name, value_of(part)) for part in parse(body, kind)]
+    except UnreadableMultipartError as error:
+        raise UnreadableBodyError(400, str(error)) from error
+
+
+def text_of(fields: Mapping[str, object], name: str) -> str | None:
+    """A field as text, or None where it is absent; JSON numbers and truth values become what a form would have said."""
+    value = fields.get(name)
+    if value is None or isinstance(value, Upload):
+        return None
+    return text_from(value)
+
+
+def text_from(value: object) -> str:
+    """Any decoded value as the text that a form field would have held; what nests becomes JSON text."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, Upload):
+        return value.filename
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    return msgspec.json.encode(value).decode()
+
+
+def fields_of(fields: Mapping[str, object], name: str) -> Fields:
+    """A nested group of fields; empty where it is absent. JSON text that holds an object counts as one."""
+    value = fields.get(name)
+    if isinstance(value, str) and value.lstrip().startswith("{"):
+        return read_json_object(value.encode())
+    return value if isinstance(value, dict) else {}
+
+
+def upload_of(fields: Mapping[str, object], name: str) -> Upload | None:
+    """The file that came in a field, if one did."""
+    value = fields.get(name)
+    return value if isinstance(value, Upload) else None

@@ -1,0 +1,219 @@
+"""The HTTP front: serves a `ChatServer` on a loopback port, from an event loop in one background thread.
+
+It is the only place that knows aiohttp, and the only one in this package that reads the clock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from types import TracebackType
+
+from aiohttp import web
+
+from .core import ChatServer
+from .exchange import Held, HttpAnswer, HttpRequest
+
+_BODY_LIMIT = 256 * 1024 * 1024
+_CLOSING_GRACE = 0.2
+
+
+def wall_clock() -> float:
+    """Seconds since the epoch."""
+    return time.time()
+
+
+class HttpFront:
+    """A listening server; a context manager, after which its port, its thread and its connections are gone."""
+
+    def __init__(self, server: ChatServer, host: str = "127.0.0.1", port: int = 0) -> None:
+        self.server = server
+        self._host = host
+        self._port = port
+        self._thread: threading.Thread | None = None
+        self._running: _Running | None = None
+        self._started = threading.Event()
+        self._failure: BaseException | None = None
+
+    def start(self) -> HttpFront:
+        """Listen; returns when the port is open and raises `OSError` where it cannot be had."""
+        if self._thread is not None:
+            raise RuntimeError("the front is already started")
+        self._failure = None
+        self._started.clear()
+        self._thread = threading.Thread(target=self._run, name="webchat-server", daemon=True)
+        self._thread.start()
+        self._started.wait()
+        if self._running is None:
+            self.stop()
+        return self
+
+    def stop(self) -> None:
+        """Hang up on everybody and end the thread; without effect on a front that is not started."""
+        if self._thread is not None:
+            if self._running is not None:
+                self._running.ask_to_stop()
+            self._thread.join()
+        self._thread = self._running = None
+        if self._failure is not None:
+            raise self._failure
+
+    def __enter__(self) -> HttpFront:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @property
+    def url(self) -> str:
+        """Scheme, host and port."""
+        if self._running is None:
+            raise RuntimeError("the front is not started")
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        return f"http://{host}:{self._running.port}"
+
+    def data_url(self, service: str = "customer-support") -> str:
+        """The v2 `dataURL` of a service."""
+        return f"{self.url}/genesys/2/chat/{service}"
+
+    @property
+    def sessions_url(self) -> str:
+        """The v3 `transport.dataURL`."""
+        return f"{self.url}/nexus/v3/chat/sessions"
+
+    @property
+    def comet_url(self) -> str:
+        """The `cometD.cometURL`."""
+        return f"{self.url}/genesys/cometd"
+
+    @property
+    def comet_files_url(self) -> str:
+        """The `cometD.apiURL`."""
+        return f"{self.url}/genesys/2/chat-ntf"
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._serve())
+        except BaseException as error:  # told to whoever called start()
+            self._failure = error
+        finally:
+            self._started.set()
+
+    async def _serve(self) -> None:
+        running = _Running(self.server)
+        await running.open(self._host, self._port)
+        self._running = running
+        self._started.set()
+        await running.serve()
+
+
+class _Running:
+    """What lives inside the loop."""
+
+    def __init__(self, server: ChatServer) -> None:
+        self._server = server
+        self._loop = asyncio.get_running_loop()
+        self._stop = asyncio.Event()
+        self._news = asyncio.Event()
+        self.port = 0
+
+    async def open(self, host: str, port: int) -> None:
+        """Bind the port."""
+        application = web.Application(client_max_size=_BODY_LIMIT)
+        application.router.add_route("*", "/{path:.*}", self._handle)
+        self._runner = web.AppRunner(
+            application, access_log=None, handler_cancellation=True, shutdown_timeout=_CLOSING_GRACE
+        )
+        await self._runner.setup()
+        try:
+            await web.TCPSite(self._runner, host, port).start()
+        except BaseException:
+            await self._runner.cleanup()
+            raise
+        self.port = self._runner.addresses[0][1]
+
+    async def serve(self) -> None:
+        """Keep the server's own time until asked to stop, then close everything."""
+        forget = self._server.on_change(self._wake_from_anywhere)
+        had_clock = self._server.clock
+        self._server.clock = had_clock or wall_clock
+        ticking = asyncio.create_task(self._keep_time())
+        try:
+            await self._stop.wait()
+        finally:
+            forget()
+            self._server.clock = had_clock
+            ticking.cancel()
+            self._wake()
+            await asyncio.gather(ticking, return_exceptions=True)
+            await self._runner.cleanup()
+
+    def ask_to_stop(self) -> None:
+        """End `serve`; callable from any thread."""
+        self._loop.call_soon_threadsafe(self._stop.set)
+
+    def _wake_from_anywhere(self) -> None:
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._wake)
+
+    def _wake(self) -> None:
+        news, self._news = self._news, asyncio.Event()
+        news.set()
+
+    async def _until(self, due: float | None) -> None:
+        """Wait for news, or for a moment."""
+        news = self._news
+        try:
+            await asyncio.wait_for(news.wait(), None if due is None else max(0.0, due - self._now()))
+        except TimeoutError:
+            return
+
+    def _now(self) -> float:
+        return (self._server.clock or wall_clock)()
+
+    async def _keep_time(self) -> None:
+        while True:
+            due = self._server.tick(self._now())
+            await self._until(due)
+
+    async def _handle(self, request: web.Request) -> web.StreamResponse:
+        asked = HttpRequest.of(request.method, request.rel_url.raw_path_qs, dict(request.headers), await request.read())
+        outcome = self._server.begin(asked, self._now())
+        answer = await self._wait_for(outcome) if isinstance(outcome, Held) else outcome
+        if answer.delay:
+            await asyncio.sleep(answer.delay)
+        return await self._send(request, answer)
+
+    async def _wait_for(self, held: Held) -> HttpAnswer:
+        while True:
+            news = self._news
+            answer = self._server.resume(held, self._now())
+            if answer is not None:
+                return answer
+            if self._stop.is_set():
+                return HttpAnswer(503)
+            try:
+                await asyncio.wait_for(news.wait(), max(0.0, held.due - self._now()))
+            except TimeoutError:
+                continue
+
+    async def _send(self, request: web.Request, answer: HttpAnswer) -> web.StreamResponse:
+        if answer.fate == "drop":
+            if request.transport is not None:
+                request.transport.abort()
+            return web.Response()
+        if answer.fate == "tear":
+            return await self._tear(request, answer)
+        return web.Response(status=answer.status, headers=answer.headers, body=answer.body)
+
+    async def _tear(self, request: web.Request, answer: HttpAnswer) -> web.StreamResponse:
+        response = web.StreamResponse(status=answer.status, headers=answer.headers)
+        response.content_length = len(answer.body) + 1
+        await response.prepare(request)
+        await response.write(answer.body[: len(answer.body) // 2])
+        if request.transport is not None:
+            request.transport.close()
+        return response

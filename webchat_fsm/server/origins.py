@@ -1,0 +1,42 @@
+"""Browsers on other origins: who may call, and what a preflight is told."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+from .exchange import HttpAnswer, HttpRequest
+from .options import ServerOptions
+
+_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+_HEADERS = "accept, apikey, authorization, content-type, gms_user, x-api-key, x-nexus-client-key, x-requested-with"
+_METHODS = "GET, POST, PUT, DELETE, OPTIONS"
+_EXPOSED = "content-disposition, retry-after"
+
+
+def allowed(origin: str, options: ServerOptions) -> bool:
+    """Whether pages of this origin may read our answers: loopback hosts at any port, and what the options name."""
+    host = urlsplit(origin).hostname or ""
+    return host in _LOOPBACK or host.endswith(".localhost") or origin in options.origins or "*" in options.origins
+
+
+def preflight(request: HttpRequest) -> HttpAnswer:
+    """The answer to an OPTIONS request; who may call is said by `open_to`."""
+    headers = {
+        "access-control-allow-methods": _METHODS,
+        "access-control-allow-headers": _HEADERS,
+        "access-control-max-age": "600",
+    }
+    if "access-control-request-private-network" in request.headers:
+        headers["access-control-allow-private-network"] = "true"
+    return HttpAnswer(204, headers)
+
+
+def open_to(request: HttpRequest, options: ServerOptions, answer: HttpAnswer) -> HttpAnswer:
+    """The answer with the headers that let the page at the request's origin read it."""
+    origin = request.headers.get("origin")
+    headers = {**answer.headers, "vary": "Origin"}
+    if origin is not None and allowed(origin, options):
+        headers["access-control-allow-origin"] = origin
+        headers["access-control-allow-credentials"] = "true"
+        headers["access-control-expose-headers"] = _EXPOSED
+    return HttpAnswer(answer.status, headers, answer.body, answer.delay, answer.fate)
