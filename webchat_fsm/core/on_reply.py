@@ -56,7 +56,7 @@ def _start(turn: Turn, call: Call, reply: Reply) -> None:
         session.last_contact = turn.now.wall
         turn.fire(Trigger.START_CONFIRMED, {"started": Started(session_data=reply.session_data)})
         _send_user_data(turn)
-    elif reply.verdict in (Verdict.UNAVAILABLE, Verdict.REFUSED) or (reply.good and reply.chat_ended):
+    elif reply.verdict in (Verdict.UNAVAILABLE, Verdict.REFUSED):
         turn.fire(Trigger.START_REFUSED)
         turn.reject(fault(reply), reply.response, reply.error)
         return

@@ -13,18 +13,20 @@ Key = int | str
 class Participants:
     """The people of one session, as its messages tell."""
 
-    __slots__ = ("_bots", "_typing", "agents")
+    __slots__ = ("_bots", "_typing", "agents", "client_left")
 
     def __init__(self) -> None:
         self.agents: dict[Key, Participant] = {}
         self._bots: set[Key] = set()
         self._typing: set[Key] = set()
+        self.client_left = False
 
     def clear(self) -> None:
         """Forget everybody."""
         self.agents = {}
         self._bots.clear()
         self._typing.clear()
+        self.client_left = False
 
     @property
     def connected(self) -> int:
@@ -45,7 +47,9 @@ class Participants:
     def joined(self, message: Message) -> None:
         """Take in the sender of a ParticipantJoined."""
         sender = message.sender
-        if sender.type == "Bot":
+        if sender.type == "Client":
+            self.client_left = False
+        elif sender.type == "Bot":
             self._bots.add(sender.id)
         elif sender.type in ATTENDING:
             joined = Participant(
@@ -56,6 +60,7 @@ class Participants:
     def left(self, message: Message) -> None:
         """Let the sender of a ParticipantLeft go; who left no longer types."""
         sender = message.sender
+        self.client_left = self.client_left or sender.type == "Client"
         self._bots.discard(sender.id)
         self.silent(sender.id)
         if known := self.agents.get(sender.id):

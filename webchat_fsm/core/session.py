@@ -127,6 +127,8 @@ class Session:
 
     def has(self, flag: Flag) -> bool:
         """Whether a flag is set; who is connected is asked of the participants."""
+        if flag is Flag.CLIENT_OUT:
+            return self.participants.client_left
         kind = _KINDS.get(flag)
         return flag in self.flags if kind is None else self.participants.holds(kind)
 

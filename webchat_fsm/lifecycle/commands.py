@@ -144,10 +144,12 @@ DOCUMENTED = tuple(rule for rule in COMMANDS.values() if not rule.extra)
 def judged_state(rule: Rule, state: State, flags: frozenset[Flag]) -> State:
     """The state that a command is judged by: while endChat is in flight, as if it were over already.
 
-    A command that would begin something anew (startChat, restore) is judged by what still is.
+    A command that would begin something anew (startChat, restore) is judged as in a session.
     """
-    begins = State.ENDED in rule.legal and state not in rule.legal
-    return State.ENDED if Flag.ENDING in flags and not begins else state
+    if Flag.ENDING not in flags:
+        return state
+    begins = State.ENDED in rule.legal and rule.legal != ALWAYS
+    return State.ACTIVE if begins else State.ENDED
 
 
 class Cell(NamedTuple):

@@ -148,6 +148,7 @@ class Flag(StrEnum):
     SUPERVISOR_IN = "supervisor connected"
     AGENT_IN = "agent connected"
     BOT_IN = "bot connected"
+    CLIENT_OUT = "the user has left"
 
 
 class Do(StrEnum):
@@ -198,7 +199,7 @@ _FAREWELL = (
     Say("supervisorDisconnected", when=(F.SUPERVISOR_IN,)),
     Say("agentDisconnected", when=(F.AGENT_IN,)),
     Say("botDisconnected", when=(F.BOT_IN,)),
-    Say("clientDisconnected"),
+    Say("clientDisconnected", unless=(F.CLIENT_OUT,)),
     Say("ended"),
 )
 _BACK = (
@@ -224,7 +225,7 @@ def _rows() -> Iterator[Row]:
     yield Row(S.STARTING, T.START_CONFIRMED, S.POLLING, (G.POLLS,), begun, does=kept, why=said)
     yield Row(S.STARTING, T.START_CONFIRMED, S.ACTIVE, (G.PUSHES,), begun, does=kept)
     refused = "a v2 envelope with statusCode not 0 only rejects"
-    yield Row(S.STARTING, T.START_REFUSED, S.IDLE, does=(Do.LEAVE,), why=refused)
+    yield Row(S.STARTING, T.START_REFUSED, S.IDLE, (G.GMS,), does=(Do.LEAVE,), why=refused)
     yield Row(S.STARTING, T.START_FAILED, S.IDLE, (), (Say("error"),), does=(Do.LEAVE,))
 
     yield Row(S.ACTIVE, T.START_POLL, S.POLLING, (G.POLLS,), (Say("pollingStarted"),))
@@ -239,10 +240,12 @@ def _rows() -> Iterator[Row]:
             why="refused, DNS, TLS, reset, time-out or a torn body",
         )  # fmt: skip
     pending = Say("connectionPending", unless=(F.PENDING,))
+    leaving = "the user leaves: nothing is told of trouble any more"
+    yield Row(S.ACTIVE, T.POLL_FAILED, S.ACTIVE, (G.ENDING,), does=(Do.COUNT,), why=leaving)
     for state, guards in ((S.POLLING, ()), (S.ACTIVE, (G.PUSHES,))):
         yield Row(
             state, T.POLL_FAILED, S.OFFLINE, (*guards, G.OVER_LIMIT),
-            (pending, Say("chatServerWentOffline", unless=(F.WENT_OFFLINE,))),
+            (pending, Say("chatServerWentOffline", unless=(F.WENT_OFFLINE, F.RESTORED_OFFLINE))),
             sets=(F.PENDING, F.WENT_OFFLINE), does=(Do.COUNT,),
             why="the limit must be exceeded: the 6th failure with limit 5, the 1st with limit 0",
         )  # fmt: skip
@@ -275,8 +278,8 @@ def _rows() -> Iterator[Row]:
         typed = Say("clientTypingStopped", when=(F.CLIENT_TYPING,))
         yield Row(state, T.TYPING_OVER, state, (), (typed,), clears=(F.CLIENT_TYPING,), why="2 s passed, or a send")
 
-    silent_end = "the transcript itself has told who left"
-    for trigger, first in ((T.CHAT_ENDED, ()), (T.SESSION_LOST, (Say("error"),))):
+    told, gone = "the transcript itself has told who left", "nobody is left to tell who left"
+    for trigger, first, silent_end in ((T.CHAT_ENDED, (), told), (T.SESSION_LOST, (Say("error"),), gone)):
         for state in (S.POLLING, S.OFFLINE):
             says = (*first, Say("pollingStopped"), Say("ended"))
             yield Row(state, trigger, S.ENDED, (), says, does=_OUT, why=silent_end)
@@ -292,19 +295,20 @@ def _rows() -> Iterator[Row]:
 
     for state in CLOSED_STATES:
         yield Row(state, T.RESTORE, S.RESTORING)
-    gone = (Do.GIVE_UP, Do.LEAVE)
+    forgotten = (Do.GIVE_UP, Do.LEAVE)
     failed, error = Say("restoreFailed"), Say("error")
     too_old = (Say("restoreTimeout"),)
-    yield Row(S.RESTORING, T.SAVED_TOO_OLD, S.IDLE, (G.GMS,), too_old, does=gone, why="no request is made")
+    yield Row(S.RESTORING, T.SAVED_TOO_OLD, S.IDLE, (G.GMS,), too_old, does=forgotten, why="no request is made")
     for state in (S.IDLE, S.ENDED):
         yield Row(state, T.SAVED_TOO_OLD, state, (G.GMS,), too_old, does=(Do.GIVE_UP,), why="verifySession has looked")
-    yield Row(S.RESTORING, T.FOUND_ENDED, S.IDLE, (G.GMS,), too_old, does=gone)
-    yield Row(S.RESTORING, T.FOUND_ENDED, S.IDLE, (G.NEXUS,), (failed,), does=gone)
+    yield Row(S.RESTORING, T.FOUND_ENDED, S.IDLE, (G.GMS,), too_old, does=forgotten)
+    yield Row(S.RESTORING, T.FOUND_ENDED, S.IDLE, (G.NEXUS,), (failed,), does=forgotten)
     unbegun = "no `ended`: nothing had begun here"
-    yield Row(S.RESTORING, T.RESTORE_LOST, S.IDLE, (), (failed, error), does=gone, why=unbegun)
+    yield Row(S.RESTORING, T.RESTORE_LOST, S.IDLE, (), (failed, error), does=forgotten, why=unbegun)
+    kept_on = "the saved session is kept: open or restore tries again, startChat (when dormant: endChat) gives it up"
     for trigger, said_of_it in ((T.RESTORE_UNANSWERED, (failed,)), (T.RESTORE_MISANSWERED, (failed, error))):
         for dest, guards in ((S.DORMANT, (G.ASYNC,)), (S.IDLE, ())):
-            yield Row(S.RESTORING, trigger, dest, guards, said_of_it, does=(Do.LEAVE,), why="the saved session is kept")
+            yield Row(S.RESTORING, trigger, dest, guards, said_of_it, does=(Do.LEAVE,), why=kept_on)
     restored = (Say("restored"), CONTENT, Say("pollingStarted"))
     yield Row(S.RESTORING, T.RESTORE_CONFIRMED, S.POLLING, (G.POLLS,), restored, does=(Do.BEGIN, Do.KEEP))
     yield Row(S.RESTORING, T.RESTORE_CONFIRMED, S.ACTIVE, (G.PUSHES,), restored, does=(Do.BEGIN, Do.KEEP))

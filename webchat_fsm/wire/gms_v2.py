@@ -12,7 +12,7 @@ from msgspec import Struct, field
 from webchat_fsm.config import Config
 from webchat_fsm.core.facts import Arrival, Limits, Reply, Verdict
 from webchat_fsm.lifecycle.effects import Call
-from webchat_fsm.lifecycle.words import FileToSend, Json, Message, Response, Sender, SessionData
+from webchat_fsm.lifecycle.words import Json, Message, Response, Sender, SessionData
 from webchat_fsm.wire.request import (
     FORM,
     FilePart,
@@ -23,6 +23,7 @@ from webchat_fsm.wire.request import (
     decoded,
     errors_of,
     form,
+    part,
     retry_after,
     text,
     unreadable,
@@ -195,12 +196,6 @@ def credentials(session_data: SessionData) -> Fields:
         ("secureKey", session_data.secure_key),
         ("alias", session_data.alias),
     ]
-
-
-def part(call: Call) -> FilePart:
-    """The file of an upload, its bytes read by the shell."""
-    file: FileToSend = call.fields["file"]
-    return FilePart(name=file.name, content=call.fields["content"], content_type=file.content_type)
 
 
 def quoted(file_id: str) -> str:

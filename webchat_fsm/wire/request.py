@@ -12,7 +12,7 @@ from msgspec import Struct, field
 from webchat_fsm.core.facts import Reply, Verdict
 from webchat_fsm.errors import TransportError
 from webchat_fsm.lifecycle.effects import Call
-from webchat_fsm.lifecycle.words import Json, Response
+from webchat_fsm.lifecycle.words import FileToSend, Json, Response
 
 FORM = "application/x-www-form-urlencoded"
 
@@ -75,6 +75,12 @@ def bare(url: str) -> str:
 def form(fields: list[tuple[str, str]]) -> bytes:
     """A urlencoded body."""
     return urlencode(fields).encode("ascii")
+
+
+def part(call: Call) -> FilePart:
+    """The file of an upload, its bytes read by the shell."""
+    file: FileToSend = call.fields["file"]
+    return FilePart(name=file.name, content=call.fields["content"], content_type=file.content_type)
 
 
 def bracketed(name: str, value: Any) -> list[tuple[str, str]]:

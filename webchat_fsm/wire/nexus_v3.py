@@ -1,0 +1,347 @@
+"""The Nexus chat API version 3 over REST: bracketed forms out, ``{status, operationId, data}`` back."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import uuid
+from collections.abc import Callable, Mapping
+from typing import Any
+from urllib.parse import quote, urlencode, urljoin, urlsplit
+
+import msgspec
+from msgspec import Struct, field
+
+from webchat_fsm.config import Config, TransportSection
+from webchat_fsm.core.facts import Arrival, Reply, Verdict
+from webchat_fsm.lifecycle.effects import Call
+from webchat_fsm.lifecycle.words import Json, Message, Response, Sender, SessionData
+from webchat_fsm.wire.request import (
+    FORM,
+    FilePart,
+    HttpAnswer,
+    Request,
+    bare,
+    bracketed,
+    decoded,
+    form,
+    part,
+    retry_after,
+    text,
+    unreadable,
+)
+
+WHOLE_TRANSCRIPT = 10_000
+"""How many messages a restore asks for where there are no pages."""
+
+TYPES = {"Text": "Message"}
+PARTIES = {"Customer": "Client"}
+"""Names of the wire and of the bus, where they differ."""
+
+FORM_FIELDS = {"firstname": "firstName", "lastname": "lastName"}
+
+
+class WireParty(Struct, frozen=True, rename="camel"):
+    """`from` of a message."""
+
+    type: str = ""
+    participant_id: int | str = ""
+    nickname: str | None = None
+    first_name: str | None = None
+
+
+class WireMessage(Struct, frozen=True, rename="camel"):
+    """A message as it travels; its type is whatever the server says."""
+
+    type: str
+    party: WireParty = field(default_factory=WireParty, name="from")
+    index: int | str | None = None
+    utc_time: int | str = 0
+    text: str | None = None
+    url: str | None = None
+    user_data: dict[str, Any] | None = None
+    content: Any = None
+
+
+class WireStatus(Struct, frozen=True):
+    """How an operation went; a missing code means well."""
+
+    code: int | str = 0
+    message: str | None = None
+
+
+class WireData(Struct, frozen=True, rename="camel"):
+    """What the client reads of `data`."""
+
+    client_token: str | None = None
+    messages: list[WireMessage] | None = None
+    chat_ended: bool = False
+
+
+class WireEnvelope(Struct, frozen=True):
+    """The answer to every operation."""
+
+    status: WireStatus = field(default_factory=WireStatus)
+    data: WireData | None = None
+
+
+class Claims(Struct, frozen=True, rename="camel"):
+    """What a client token says of itself; its signature is the server's affair."""
+
+    session_id: str
+    participant_id: str
+    transport_id: str = ""
+
+
+Target = tuple[str, str, list[tuple[str, str]]]
+"""Method, path behind the dataURL with its query, and form fields."""
+
+
+class NexusV3:
+    """The v3 dialect of one configuration."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._section: TransportSection = config.transport or TransportSection()
+        self._base = self._section.data_url.rstrip("/")
+
+    def request(self, call: Call) -> Request:
+        """The request that carries a call."""
+        method, path, fields = _OPERATIONS[call.operation](self, call)
+        operation = [("operationId", str(uuid.uuid4()))]
+        url = self._url(path)
+        content: dict[str, Any] = {}
+        if call.operation == "file":
+            content = {"parts": (("file", part(call)), *operation)}
+        elif method == "GET":
+            url += "" if call.operation == "fetch" else ("&" if "?" in url else "?") + urlencode(operation)
+        else:
+            content = {"body": form(operation + fields), "content_type": FORM}
+        upload = call.operation == "file"
+        limit = self._config.file_upload_timeout if upload else self._config.ajax_timeout
+        client = self._config.client
+        return Request(
+            operation=call.operation,
+            method=method,
+            url=url,
+            headers=self._headers(call),
+            timeout=limit / 1000 if limit else None,
+            repeatable=method == "GET",
+            max_size=client.max_download_size if call.operation == "fetch" else client.max_answer_size,
+            **content,
+        )
+
+    def _url(self, path: str) -> str:
+        return path if urlsplit(path).scheme else self._base + path
+
+    def _headers(self, call: Call) -> dict[str, str]:
+        headers = {**self._config.client.headers, **self._section.headers}
+        if call.session_data.token:
+            headers["x-nexus-client-key"] = call.session_data.token
+        return headers
+
+    def reply(self, call: Call, answer: HttpAnswer) -> Reply:
+        """What an answer to the call means."""
+        url = bare(self._url(_OPERATIONS[call.operation](self, call)[1]))
+        if call.operation == "fetch" and answer.status == 200:
+            return Reply(verdict=Verdict.GOOD, response=Response(status=200, url=url), value=answer.body)
+        body, fault = decoded(answer.body)
+        response = Response(status=answer.status, body=body, url=url)
+        if fault and 200 <= answer.status < 300:
+            return unreadable(call, response, fault)
+        try:
+            envelope = msgspec.convert(body if isinstance(body, dict) else {}, WireEnvelope, strict=False)
+        except msgspec.ValidationError as error:
+            return unreadable(call, response, str(error))
+        return self._read(call, answer, envelope, response)
+
+    def _read(self, call: Call, answer: HttpAnswer, envelope: WireEnvelope, response: Response) -> Reply:
+        verdict = _verdict(call, answer.status, envelope.status.code)
+        if verdict is not Verdict.GOOD:
+            told = response if verdict is Verdict.LOST else self._with_error(response, envelope.status)
+            return Reply(verdict=verdict, response=told, retry_after=retry_after(answer))
+        data = envelope.data or WireData()
+        if lack := _lack(call, data):
+            return unreadable(call, response, lack)
+        session_data = None
+        if data.client_token is not None and call.operation in ("start", "resume"):
+            try:
+                session_data = session_of(data.client_token)
+            except ValueError as error:
+                return unreadable(call, response, f"{error} - at `$.data.clientToken`")
+        return Reply(
+            verdict=Verdict.GOOD,
+            response=response,
+            session_data=session_data,
+            arrivals=self._arrivals(data, response.body),
+            chat_ended=data.chat_ended,
+        )
+
+    def _with_error(self, response: Response, status: WireStatus) -> Response:
+        code = "" if status.code in (0, 1) else str(status.code)
+        error: Json = {"code": f"{self._section.type}-{code}" if code else "", "text": status.message or ""}
+        return Response(status=response.status, body=response.body, errors=[error], url=response.url)
+
+    def _arrivals(self, data: WireData, body: Any) -> tuple[Arrival, ...]:
+        originals = (body.get("data") or {}).get("messages") or []
+        return tuple(
+            Arrival(self._message(message, original), _original(message, original), rank(message.index))
+            for message, original in zip(data.messages or (), originals, strict=True)
+        )
+
+    def _message(self, message: WireMessage, original: Json) -> Message:
+        party = message.party
+        typing = message.type in ("TypingStarted", "TypingStopped")
+        kept = {key: value for key, value in original.items() if key not in _NORMALISED}
+        if isinstance(message.content, list):
+            kept["content"] = [self._resolved(item) for item in message.content]
+        return Message(
+            index=None if message.index is None else str(message.index).replace("-", ""),
+            type=TYPES.get(message.type, message.type),
+            text=(message.url if message.type == "PushUrl" and message.url else message.text) or "",
+            sender=Sender(
+                id=party.participant_id,
+                type=PARTIES.get(party.type, party.type),
+                name=party.nickname or party.first_name or "",
+            ),
+            timestamp=message.utc_time,
+            user_data=message.user_data or {},
+            is_typing=message.type == "TypingStarted" if typing else None,
+            extra=kept,
+        )
+
+    def _resolved(self, item: Any) -> Any:
+        """An item of `content` whose relative url is made absolute."""
+        if not (isinstance(item, dict) and isinstance(item.get("url"), str) and item["url"].startswith("/")):
+            return item
+        return {**item, "url": self._base.replace("/sessions", "", 1) + item["url"]}
+
+    # -- operations ------------------------------------------------------------------------------------------------
+
+    def _start(self, call: Call) -> Target:
+        given = call.fields.get("form") or {}
+        data = {FORM_FIELDS.get(key, key): value for key, value in given.items() if value not in (None, "")}
+        if "nickname" not in data and "firstName" in data:
+            data["nickname"] = data["firstName"]
+        section = self._section
+        named = {"endpoint": section.endpoint, "stream": section.stream, "clientType": section.client_type}
+        user_data = dict(call.fields.get("user_data") or {})
+        if "phone" in user_data:
+            user_data["PhoneNumber"] = text(user_data["phone"])
+        data = {**data, **{key: value for key, value in named.items() if value}, "userData": user_data}
+        return "POST", "", bracketed("data", data)
+
+    def _session(self, call: Call) -> str:
+        return f"/{quote(call.session_data.session_id, safe='')}"
+
+    def _refresh(self, call: Call) -> Target:
+        behind = call.fields.get("catch_up")
+        query = "?" + urlencode({"index": str(call.fields["position"])}) if behind else ""
+        return "GET", f"{self._session(call)}/messages{query}", []
+
+    def _restore(self, call: Call) -> Target:
+        pages = self._section.asynchronous.enabled
+        count = self._section.max_message_page_size if pages else WHOLE_TRANSCRIPT
+        return "GET", f"{self._session(call)}/messages?count={count}", []
+
+    def _history(self, call: Call) -> Target:
+        query = {"index": str(call.fields["before"]), "count": str(self._section.max_message_page_size)}
+        return "GET", f"{self._session(call)}/messages?{urlencode(query)}", []
+
+    def _post(self, call: Call, kind: str) -> Target:
+        data = {"type": kind, "text": str(call.fields.get("message") or "")}
+        return "POST", f"{self._session(call)}/messages", bracketed("data", data)
+
+    def _send(self, call: Call) -> Target:
+        return self._post(call, "Text")
+
+    def _start_typing(self, call: Call) -> Target:
+        return self._post(call, "TypingStarted")
+
+    def _stop_typing(self, call: Call) -> Target:
+        return self._post(call, "TypingStopped")
+
+    def _disconnect(self, call: Call) -> Target:
+        return "DELETE", f"{self._session(call)}/participants/{quote(call.session_data.participant_id, safe='')}", []
+
+    def _update_data(self, call: Call) -> Target:
+        return "PUT", f"{self._session(call)}/userdata", bracketed("data", call.fields["user_data"])
+
+    def _file(self, call: Call) -> Target:
+        return "POST", f"{self._session(call)}/images", []
+
+    def _fetch(self, call: Call) -> Target:
+        """Only this server is asked, as the request carries the session's token."""
+        base = self._base.replace("/sessions", "", 1)
+        url = urljoin(base, call.fields["url"]) if not call.fields["url"].startswith("/") else base + call.fields["url"]
+        if urlsplit(url)[:2] != urlsplit(self._base)[:2]:
+            raise ValueError("the content is on another server; its url is not fetched with the session's token")
+        return "GET", url, []
+
+
+_OPERATIONS: dict[str, Callable[[NexusV3, Call], Target]] = {
+    "start": NexusV3._start,
+    "resume": NexusV3._start,
+    "restore": NexusV3._restore,
+    "refresh": NexusV3._refresh,
+    "history": NexusV3._history,
+    "send": NexusV3._send,
+    "startTyping": NexusV3._start_typing,
+    "stopTyping": NexusV3._stop_typing,
+    "disconnect": NexusV3._disconnect,
+    "updateData": NexusV3._update_data,
+    "file": NexusV3._file,
+    "fetch": NexusV3._fetch,
+}
+
+_NORMALISED = frozenset({"index", "type", "text", "from", "userData"})
+
+
+def session_of(token: str) -> SessionData:
+    """The session that a client token names; raises `ValueError` for what is no such token."""
+    parts = token.split(".")
+    try:
+        payload = base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4))
+        claims = msgspec.json.decode(payload, type=Claims)
+    except (IndexError, binascii.Error, msgspec.DecodeError, UnicodeError):
+        raise ValueError("the token names no session") from None
+    return SessionData(
+        session_id=claims.session_id,
+        participant_id=claims.participant_id,
+        transport_id=claims.transport_id,
+        token=token,
+    )
+
+
+def rank(index: int | str | None) -> tuple[int, ...] | None:
+    """The place of an index in the order: its numbers; None where it has none."""
+    numbers = str(index).split("-")
+    return tuple(map(int, numbers)) if all(number.isdecimal() for number in numbers) else None
+
+
+def _original(message: WireMessage, original: Json) -> Json:
+    """The wire's object, its sender named as on the bus."""
+    party: Mapping[str, Any] = original.get("from") or {}
+    named = {"name": message.party.nickname or message.party.first_name or "", "id": message.party.participant_id}
+    return {**original, "from": {**party, **named, "type": PARTIES.get(message.party.type, message.party.type)}}
+
+
+def _verdict(call: Call, status: int, code: int | str) -> Verdict:
+    restoring = call.operation in ("resume", "restore")
+    if code == "INVALID_SESSION" or (status == 404 and call.operation not in ("start", "fetch")):
+        return Verdict.LOST
+    if status == 401 and restoring:
+        return Verdict.LOST
+    if status == 429:
+        return Verdict.THROTTLED
+    good = 200 <= status < 300 and code in ("SUCCESS", 0, "0", "")
+    return Verdict.GOOD if good else Verdict.BAD
+
+
+def _lack(call: Call, data: WireData) -> str:
+    """What a good answer must have and this one has not."""
+    if call.operation in ("start", "resume") and not data.client_token:
+        return "Object missing required field `clientToken` - at `$.data`"
+    if call.operation in ("refresh", "restore", "history") and data.messages is None:
+        return "Object missing required field `messages` - at `$.data`"
+    return ""
