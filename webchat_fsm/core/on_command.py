@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 from webchat_fsm.core.facts import Asked, Timer
 from webchat_fsm.core.session import TYPING_COUNTDOWN, Sending, Session
@@ -142,8 +143,13 @@ def _poll(turn: Turn, data: Json) -> None:
         turn.reject(texts.POLL_OUT)
         return
     session.timers.pop(Timer.POLL, None)
-    call = turn.call("refresh", "poll", message=str(data.get("preview") or ""), position=session.cursor)
+    call = turn.call("refresh", "poll", message=str(data.get("preview") or ""), **_place(session))
     session.poll_out, session.poll_since = call.ticket, turn.now.timer
+
+
+def _place(session: Session) -> Json:
+    """Where to go on; `catch_up` where an answer may have been lost on the way."""
+    return {"position": session.cursor, "catch_up": session.behind and session.cursor != 1}
 
 
 def _start_poll(turn: Turn, data: Json) -> None:
@@ -153,6 +159,7 @@ def _start_poll(turn: Turn, data: Json) -> None:
 
 
 def _stop_poll(turn: Turn, data: Json) -> None:
+    turn.session.behind = True
     turn.fire(Trigger.STOP_POLL)
     turn.resolve()
 
@@ -163,6 +170,8 @@ def _reset_poll_exceptions(turn: Turn, data: Json) -> None:
 
 
 def _restore(turn: Turn, data: Json) -> None:
+    if given := data.get("saved"):
+        turn.session.saved = given
     if not turn.session.restorable:
         turn.reject(texts.NOTHING_SAVED)
         return
@@ -178,7 +187,8 @@ def call_restore(turn: Turn, command: str = "") -> None:
         turn.fire(Trigger.SAVED_TOO_OLD)
         turn.reject(texts.NOTHING_SAVED)
         return
-    turn.call("restore", command, saved.session_data)
+    operation = "resume" if session.transport.asynchronous else "restore"
+    turn.call(operation, command, saved.session_data, user_data=saved.user_data)
 
 
 def _get_transcript(turn: Turn, data: Json) -> None:
@@ -263,6 +273,14 @@ def _fetch_history(turn: Turn, data: Json) -> None:
     turn.call("history", "fetchHistory", before=turn.session.transcript.lowest())
 
 
+def _fetch(turn: Turn, data: Json) -> None:
+    url, own = str(data.get("url") or ""), urlsplit(turn.session.settings.address)
+    if url.startswith("/") or urlsplit(url)[:2] == own[:2]:
+        turn.call("fetch", "fetch", url=url)
+    else:
+        turn.reject(texts.FOREIGN_CONTENT)
+
+
 _COMMANDS: dict[str, Callable[[Turn, Json], None]] = {
     "startChat": _start_chat,
     "endChat": _end_chat,
@@ -288,4 +306,5 @@ _COMMANDS: dict[str, Callable[[Turn, Json], None]] = {
     "registerPreProcessor": _register_pre_processor,
     "verifySession": _verify_session,
     "getFileLimits": _get_file_limits,
+    "fetch": _fetch,
 }

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from msgspec.structs import replace
+
 from webchat_fsm.core import content, uploads
 from webchat_fsm.core.facts import Interrupted, Replied, Reply, Timer, Verdict
 from webchat_fsm.core.turn import Turn
@@ -73,6 +75,7 @@ def _send_user_data(turn: Turn) -> None:
 def _refresh(turn: Turn, call: Call, reply: Reply) -> None:
     session = turn.session
     session.poll_out = 0
+    session.behind = not reply.good
     failed = reply.verdict not in (Verdict.GOOD, Verdict.THROTTLED)
     _POLLED[reply.verdict](turn, reply)
     if session.state in (State.POLLING, State.OFFLINE):
@@ -155,6 +158,16 @@ _POLLED: dict[Verdict, Callable[[Turn, Reply], None]] = {
     Verdict.THROTTLED: _poll_throttled,
     Verdict.LOST: _lost,
 }
+
+
+def _resume(turn: Turn, call: Call, reply: Reply) -> None:
+    """The server has taken the kept token and given a new one; the messages come with the next request."""
+    session = turn.session
+    if reply.good and reply.session_data is not None and session.saved is not None:
+        session.saved = replace(session.saved, session_data=reply.session_data)
+        turn.call("restore", call.command, reply.session_data)
+    else:
+        _restore(turn, call, reply)
 
 
 def _restore(turn: Turn, call: Call, reply: Reply) -> None:
@@ -245,6 +258,7 @@ def _other(turn: Turn, call: Call, reply: Reply) -> None:
 _OPERATIONS: dict[str, Callable[[Turn, Call, Reply], None]] = {
     "start": _start,
     "refresh": _refresh,
+    "resume": _resume,
     "restore": _restore,
     "disconnect": _disconnect,
     "limits": _limits,
@@ -269,6 +283,7 @@ _VALUES: dict[str, Callable[[Call, Reply], object]] = {
     "sendFilteredMessage": _nothing,
     "restore": _nothing,
     "downloadFile": _value,
+    "fetch": _value,
 }
 
 
@@ -279,9 +294,10 @@ def interrupt(turn: Turn, interrupted: Interrupted) -> None:
         return
     if call.operation == "refresh":
         session.poll_out = 0
+        session.behind = True
         if session.state in (State.POLLING, State.OFFLINE):
             turn.poll_soon(session.delay)
-    elif session.state in (State.STARTING, State.RESTORING) and call.operation in ("start", "restore"):
+    elif session.state in (State.STARTING, State.RESTORING) and call.operation in ("start", "resume", "restore"):
         turn.fire(Trigger.INTERRUPTED)
     elif Flag.ENDING in session.flags and call.operation == "disconnect":
         turn.fire(Trigger.LEFT)

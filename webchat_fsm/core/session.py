@@ -61,6 +61,7 @@ class Session:
 
     __slots__ = (
         "before",
+        "behind",
         "catching_up",
         "cursor",
         "delay",
@@ -114,6 +115,7 @@ class Session:
         self.poll_out = 0
         self.poll_since = 0.0
         self.catching_up = False
+        self.behind = False
         self.history_done = False
 
     @property

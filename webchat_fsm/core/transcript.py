@@ -56,9 +56,9 @@ class TranscriptBook:
         rank = last if arrival.rank is None else arrival.rank
         insort(self._entries, _Entry(rank, len(self._entries), message, arrival.original), key=lambda entry: entry[:2])
 
-    def lowest(self) -> int | str | None:
-        """The index of the oldest message that has one."""
-        return next((entry.message.index for entry in self._entries if entry.message.index is not None), None)
+    def lowest(self) -> object:
+        """The index of the oldest message, as the wire has it; None where there is none."""
+        return next((entry.original["index"] for entry in self._entries if entry.original.get("index") is not None), None)
 
     def read(self, since: int | str | None = None) -> Transcript:
         """All messages, or those behind the one with that index."""

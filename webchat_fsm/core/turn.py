@@ -119,7 +119,8 @@ class Turn:
         if self.session.saved is not None or lost is not None:
             self.session.order += 1
             self.session.saved = None
-            self.decision.effects.append(Forget(order=self.session.order, lost=lost))
+            forget = Forget(order=self.session.order, lost=lost, session_data=self.session.session_data)
+            self.decision.effects.append(forget)
 
 
 def _begin(turn: Turn) -> None:
@@ -131,7 +132,7 @@ def _begin(turn: Turn) -> None:
     session.cursor = 1
     session.delay = session.settings.pace.least
     session.sendings = []
-    session.catching_up = session.history_done = False
+    session.catching_up = session.behind = session.history_done = False
     session.last_contact = turn.now.wall
 
 

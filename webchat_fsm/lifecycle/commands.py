@@ -46,6 +46,7 @@ NOT_POLLING = "Not currently polling. Ignoring command."
 ONLY_ASYNC = "Fetching history messages applies only to Asynchronous chat"
 NO_MORE_HISTORY = "No more messages to fetch"
 NO_FILES = "No files provided"
+FOREIGN_CONTENT = "This content is on another server, which must not get the session's token"
 NO_FILE_ID = "No file id provided"
 CLOSED_MEANWHILE = "WebChatService was closed before the server answered"
 
@@ -94,7 +95,7 @@ def _no(text: str, *transports: Transport) -> dict[Transport, str]:
     return dict.fromkeys(transports, text)
 
 
-_COMETD, _NEXUS = Transport.COMETD, (Transport.V3, Transport.V3_ASYNC)
+_COMETD, _GMS, _NEXUS = Transport.COMETD, (Transport.V2, Transport.COMETD), (Transport.V3, Transport.V3_ASYNC)
 _CANNOT = "This transport doesn't support "
 
 COMMANDS: dict[str, Rule] = {
@@ -134,9 +135,10 @@ COMMANDS: dict[str, Rule] = {
             "getFileLimits", HAS_SESSION, NO_SESSION, unsupported=_no(_CANNOT + "getFileLimits command.", *_NEXUS),
             extra=True,
         ),
+        Rule("fetch", HAS_SESSION, NO_SESSION, unsupported=_no(_CANNOT + "fetching content.", *_GMS), extra=True),
     )
 }  # fmt: skip
-"""Every command by its documented name; `extra` marks the one that only the vendor's client has."""
+"""Every command by its documented name; `extra` marks those that are no part of the reference."""
 
 DOCUMENTED = tuple(rule for rule in COMMANDS.values() if not rule.extra)
 

@@ -48,6 +48,7 @@ class SavedSession(Struct, frozen=True, kw_only=True):
 
     `cursor` is the next transcript position to ask for; `last_contact` the wall-clock seconds of the last answered poll
     or of an orderly close; `address` the chat server's URL, so that a session is never taken to another server.
+    `cookies` are what the documented session data functions put into their jar.
     """
 
     transport: Transport
@@ -58,6 +59,7 @@ class SavedSession(Struct, frozen=True, kw_only=True):
     user_data: Json = field(default_factory=dict)
     prefilters: list[SavedFilter] = field(default_factory=list)
     nickname: str = ""
+    cookies: dict[str, str] = field(default_factory=dict)
 
 
 class Save(Struct, frozen=True, kw_only=True):
@@ -72,6 +74,7 @@ class Forget(Struct, frozen=True, kw_only=True):
 
     order: int
     lost: Response | None = None
+    session_data: SessionData = field(default_factory=SessionData)
 
 
 class Delivered(Struct, frozen=True, kw_only=True):

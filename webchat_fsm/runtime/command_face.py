@@ -147,6 +147,14 @@ class CommandFace(ABC):
         """Whether a session is open, or saved and young enough to restore (reference: verifySession)."""
         return bool(self._result("verifySession"))
 
+    def fetch(self, content: Mapping[str, Any] | str) -> bytes:
+        """The bytes of an item of a v3 message's `content`, or of its url, fetched with the session's headers.
+
+        An extra: the vendor's client fetches images by itself.
+        """
+        url = content if isinstance(content, str) else str(content.get("url") or "")
+        return cast(bytes, self._result("fetch", {"url": url}))
+
     def get_file_limits(self) -> Response:
         """The server's limits for uploads; an extra of the vendor's client, not in the reference."""
         return cast(Response, self._result("getFileLimits"))

@@ -4,12 +4,24 @@ from __future__ import annotations
 
 import logging
 import threading
+from typing import Protocol, runtime_checkable
 
 from webchat_fsm.errors import StoreError
 from webchat_fsm.lifecycle.effects import Forget, Save, SavedSession
+from webchat_fsm.lifecycle.table import Transport
+from webchat_fsm.lifecycle.words import Json, Response
 from webchat_fsm.runtime.store import SessionStore
 
 log = logging.getLogger("webchat_fsm")
+
+
+@runtime_checkable
+class TellsLoss(Protocol):
+    """A store that wants to know of a lost session."""
+
+    def lost(self, session_data: Json, response: Response) -> None:
+        """The session is lost at the server."""
+        ...
 
 
 class Keeper:
@@ -20,7 +32,7 @@ class Keeper:
 
     def __init__(self, store: SessionStore) -> None:
         self._store = store
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # the functions of asynchronous chat are the user's, and may give commands
         self._latest = 0
         self.failure = ""
 
@@ -36,14 +48,19 @@ class Keeper:
                 return
             self._latest = effect.order
             try:
-                if isinstance(effect, Save):
-                    self._store.save(effect.document)
-                else:
-                    self._store.delete()
+                self._write(effect)
             except StoreError as error:
                 self._failed(str(error))
             else:
                 self.failure = ""
+
+    def _write(self, effect: Save | Forget) -> None:
+        if isinstance(effect, Save):
+            self._store.save(effect.document)
+        elif effect.lost is not None and isinstance(self._store, TellsLoss):
+            self._store.lost(effect.session_data.item(Transport.V3_ASYNC), effect.lost)
+        else:
+            self._store.delete()
 
     def _failed(self, text: str) -> None:
         if text != self.failure:

@@ -29,6 +29,7 @@ from webchat_fsm.runtime.delivery import AnyEvent, Handler, Outbox, Subscription
 from webchat_fsm.runtime.driver import Driver, ManualDriver, ThreadDriver
 from webchat_fsm.runtime.engine import Engine
 from webchat_fsm.runtime.event_face import EventFace
+from webchat_fsm.runtime.hooks import kept_by, saved_with_token
 from webchat_fsm.runtime.http import Http, Urllib3Http
 from webchat_fsm.runtime.keeper import Keeper
 from webchat_fsm.runtime.outcome import Outcome
@@ -84,7 +85,7 @@ class WebChatService(CommandFace, EventFace):
         self._own_driver = ThreadDriver() if driver is None else None
         self._driver: Driver = driver or self._own_driver or ManualDriver()
         outbox = Outbox(self._deliver, self.config.client.delivery_timeout / 1000)
-        keeper = Keeper(MemoryStore() if store is None else store)
+        keeper = Keeper(kept_by(self.config, MemoryStore() if store is None else store))
         self._engine = Engine(self.config, http or Urllib3Http(self.config), keeper, self._driver, outbox)
         self._engine.on_delivered = self._delivered
         self._reader = Reader(self._engine)
@@ -235,7 +236,7 @@ class WebChatService(CommandFace, EventFace):
     def _give(self, rule: Rule, data: Mapping[str, Any] | None, by: By = By.USER) -> tuple[Settled, Call | None]:
         if data is not None and not isinstance(data, Mapping):
             raise TypeError(f"the data of {rule.name} must be a mapping, not {type(data).__name__}")
-        asked = Asked(command=rule.name, data=_PREPARED.get(rule.name, dict)(data or {}), by=by)
+        asked = Asked(command=rule.name, data=_PREPARED.get(rule.name, _as_given)(self, data or {}), by=by)
         if rule.name == "verifySession":
             self._await_restore()
         settled, call = self._engine.run(asked)
@@ -415,7 +416,19 @@ def _nearest(name: str, known: Mapping[str, object]) -> str:
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
-def _with_files(data: Mapping[str, Any]) -> Json:
+def _as_given(service: WebChatService, data: Mapping[str, Any]) -> Json:
+    return dict(data)
+
+
+def _with_session(service: WebChatService, data: Mapping[str, Any]) -> Json:
+    """The session that restore was given, a token or an object with one; else what the store holds."""
+    engine = service._engine
+    if given := data.get("sessionData"):
+        return {"saved": saved_with_token(service.config, given)}
+    return {} if engine.session.saved or not engine.session.opened else {"saved": engine.keeper.load()}
+
+
+def _with_files(service: WebChatService, data: Mapping[str, Any]) -> Json:
     """The files of sendFile, looked at but not read; what is wrong with them is told after the other checks."""
     try:
         return {"files": files.to_send(data.get("files") or [])}
@@ -423,7 +436,10 @@ def _with_files(data: Mapping[str, Any]) -> Json:
         return {"trouble": str(error)}
 
 
-_PREPARED: dict[str, Callable[[Mapping[str, Any]], Json]] = {"sendFile": _with_files}
+_PREPARED: dict[str, Callable[[WebChatService, Mapping[str, Any]], Json]] = {
+    "restore": _with_session,
+    "sendFile": _with_files,
+}
 
 _AFTERWARDS: dict[str, Callable[[WebChatService, Json, Settled], Settled]] = {
     "registerTypingPreviewInput": WebChatService._remember_input,
