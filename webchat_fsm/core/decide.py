@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from webchat_fsm.core import on_command, on_reply
+from webchat_fsm.core import link, on_command, on_reply
 from webchat_fsm.core.facts import Asked, Closed, Due, Interrupted, Moment, Opened, Replied, Step, Timer
 from webchat_fsm.core.session import Session
 from webchat_fsm.core.turn import Turn
@@ -22,7 +22,7 @@ def decide(session: Session, step: Step, now: Moment) -> Decision:
         case Asked():
             on_command.ask(turn, step)
         case Replied():
-            on_reply.answer(turn, step)
+            _replied(turn, step)
         case Due():
             _due(turn, step)
         case Opened():
@@ -34,6 +34,17 @@ def decide(session: Session, step: Step, now: Moment) -> Decision:
     return turn.decision
 
 
+def _replied(turn: Turn, replied: Replied) -> None:
+    """Take an answer in; one of an earlier session only settles its command, truthfully."""
+    call, reply = replied.call, replied.reply
+    if call.number != turn.session.number:
+        on_reply.settle(turn, call, reply)
+    elif turn.session.transport.polls:
+        on_reply.operate(turn, call, reply)
+    else:
+        link.answer(turn, call, reply)
+
+
 def _due(turn: Turn, due: Due) -> None:
     session = turn.session
     session.timers.pop(due.timer, None)
@@ -41,6 +52,8 @@ def _due(turn: Turn, due: Due) -> None:
         return
     if due.timer is Timer.POLL and not session.poll_out:
         on_command.ask(turn, Asked(command="poll", data={"preview": due.preview}, by=By.SERVICE))
+    elif due.timer is Timer.CONNECT:
+        link.due(turn)
     elif due.timer is Timer.TYPING and session.state.has_session:
         turn.fire(Trigger.TYPING_OVER)
         turn.call("stopTyping", message=due.preview)

@@ -27,6 +27,7 @@ class Timer(StrEnum):
     POLL = "poll"
     TYPING = "typing countdown"
     USER_DATA = "user data"
+    CONNECT = "connect"
 
 
 class Verdict(StrEnum):
@@ -38,6 +39,7 @@ class Verdict(StrEnum):
     LOST = "session lost"
     THROTTLED = "too many requests"
     BAD = "badly answered"
+    UNKNOWN_CLIENT = "unknown client"
     SILENT = "no complete answer"
 
 
@@ -64,11 +66,20 @@ class Limits(Struct, frozen=True, kw_only=True):
     used_total_size: int = 0
 
 
+class LinkAnswer(Struct, frozen=True, kw_only=True):
+    """What an answer says of the Bayeux connection: the client id of a handshake, advice in seconds, a hang-up."""
+
+    client_id: str = ""
+    timeout: float | None = None
+    interval: float | None = None
+    hung_up: bool = False
+
+
 class Reply(Struct, frozen=True, kw_only=True):
     """An answer in the core's words, or the lack of one.
 
     `session_data` holds the ids that the answer carried, None where it carried none; `retry_after` is in seconds;
-    `value` is what a resolved command returns where that is not the response.
+    `value` is what a resolved command returns where that is not the response; `link` and `pushes` come over CometD alone.
     """
 
     verdict: Verdict
@@ -81,6 +92,8 @@ class Reply(Struct, frozen=True, kw_only=True):
     idle_time_count_down: int | None = None
     limits: Limits | None = None
     value: Any = None
+    link: LinkAnswer = LinkAnswer()
+    pushes: tuple[Reply, ...] = ()
 
     @property
     def good(self) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+from webchat_fsm.core import link
 from webchat_fsm.core.facts import Asked, Timer
 from webchat_fsm.core.session import TYPING_COUNTDOWN, Sending, Session
 from webchat_fsm.core.turn import Turn
@@ -51,7 +52,11 @@ def _start_chat(turn: Turn, data: Json) -> None:
     fields = {key: value for key, value in (form or {}).items() if key not in ("form", "userData")}
     turn.fire(Trigger.START)
     session.nickname = str(fields.get("nickname") or fields.get("firstname") or "")
-    turn.call("start", "startChat", form=fields, user_data={**session.user_data, **(given or {})})
+    data = {"form": fields, "user_data": {**session.user_data, **(given or {})}}
+    if session.transport.polls:
+        turn.call("start", "startChat", **data)
+    else:
+        link.begin(turn, "startChat", "start", **data)
 
 
 def _end_chat(turn: Turn, data: Json) -> None:
@@ -186,6 +191,9 @@ def call_restore(turn: Turn, command: str = "") -> None:
     if session.too_old(turn.now):
         turn.fire(Trigger.SAVED_TOO_OLD)
         turn.reject(texts.NOTHING_SAVED)
+        return
+    if not session.transport.polls:
+        link.begin(turn, command, "notifications", saved.session_data, position=1)
         return
     operation = "resume" if session.transport.asynchronous else "restore"
     turn.call(operation, command, saved.session_data, user_data=saved.user_data)

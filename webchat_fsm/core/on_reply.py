@@ -7,20 +7,16 @@ from collections.abc import Callable
 from msgspec.structs import replace
 
 from webchat_fsm.core import content, uploads
-from webchat_fsm.core.facts import Interrupted, Replied, Reply, Timer, Verdict
+from webchat_fsm.core.facts import Interrupted, Reply, Timer, Verdict
 from webchat_fsm.core.turn import Turn
 from webchat_fsm.lifecycle.effects import Call
 from webchat_fsm.lifecycle.events import Failure, Payload, Restored, RestoreFailed, Started
 from webchat_fsm.lifecycle.table import Flag, State, Trigger
 
 
-def answer(turn: Turn, replied: Replied) -> None:
-    """Take an answer in; one of an earlier session only settles its command, truthfully."""
-    call, reply = replied.call, replied.reply
-    if call.number != turn.session.number:
-        settle(turn, call, reply)
-    else:
-        _OPERATIONS.get(call.operation, _other)(turn, call, reply)
+def operate(turn: Turn, call: Call, reply: Reply) -> None:
+    """Take in the answer to an operation of the session that is open."""
+    _OPERATIONS.get(call.operation, _other)(turn, call, reply)
 
 
 def settle(turn: Turn, call: Call, reply: Reply) -> None:
@@ -51,7 +47,8 @@ def _failure(reply: Reply) -> dict[str, Payload]:
     return {"error": Failure(response=reply.response), "restoreFailed": RestoreFailed(response=reply.response)}
 
 
-def _start(turn: Turn, call: Call, reply: Reply) -> None:
+def started(turn: Turn, call: Call, reply: Reply) -> None:
+    """A start is answered: confirmed, refused or failed."""
     session = turn.session
     if reply.good and reply.session_data is not None and not reply.chat_ended:
         session.adopt(reply.session_data)
@@ -77,7 +74,7 @@ def _refresh(turn: Turn, call: Call, reply: Reply) -> None:
     session.poll_out = 0
     session.behind = not reply.good
     failed = reply.verdict not in (Verdict.GOOD, Verdict.THROTTLED)
-    _POLLED[reply.verdict](turn, reply)
+    POLLED[reply.verdict](turn, reply)
     if session.state in (State.POLLING, State.OFFLINE):
         _schedule(turn, reply, failed=failed)
     if failed:
@@ -149,7 +146,7 @@ def _lost(turn: Turn, reply: Reply) -> None:
     turn.fire(Trigger.SESSION_LOST, _failure(reply), lost=reply.response)
 
 
-_POLLED: dict[Verdict, Callable[[Turn, Reply], None]] = {
+POLLED: dict[Verdict, Callable[[Turn, Reply], None]] = {
     Verdict.GOOD: _poll_good,
     Verdict.UNAVAILABLE: _poll_unavailable,
     Verdict.REFUSED: _poll_refused,
@@ -157,7 +154,9 @@ _POLLED: dict[Verdict, Callable[[Turn, Reply], None]] = {
     Verdict.SILENT: _poll_silent,
     Verdict.THROTTLED: _poll_throttled,
     Verdict.LOST: _lost,
+    Verdict.UNKNOWN_CLIENT: _poll_bad,
 }
+"""What the answer to a poll does, by its verdict; a push is taken as one."""
 
 
 def _resume(turn: Turn, call: Call, reply: Reply) -> None:
@@ -167,18 +166,19 @@ def _resume(turn: Turn, call: Call, reply: Reply) -> None:
         session.saved = replace(session.saved, session_data=reply.session_data)
         turn.call("restore", call.command, reply.session_data)
     else:
-        _restore(turn, call, reply)
+        restored(turn, call, reply)
 
 
-def _restore(turn: Turn, call: Call, reply: Reply) -> None:
+def restored(turn: Turn, call: Call, reply: Reply) -> None:
+    """A restore is answered: confirmed with its content, or not."""
     session, saved = turn.session, turn.session.saved
     trigger = _restore_trigger(reply)
     if trigger in (Trigger.RESTORE_CONFIRMED, Trigger.RESTORE_CONFIRMED_OFFLINE) and saved is not None:
         session.take_up(saved)
         session.adopt(reply.session_data)
-        restored = Restored(is_async=session.transport.asynchronous)
+        payload = Restored(is_async=session.transport.asynchronous)
         trusted = trigger is Trigger.RESTORE_CONFIRMED
-        turn.fire(trigger, {"restored": restored}, content=lambda: _catch_up(turn, reply, trusted=trusted))
+        turn.fire(trigger, {"restored": payload}, content=lambda: _catch_up(turn, reply, trusted=trusted))
         session.catching_up = not trusted
         _send_user_data(turn)
         turn.resolve()
@@ -206,6 +206,7 @@ _RESTORED: dict[Verdict, Trigger] = {
     Verdict.SILENT: Trigger.RESTORE_UNANSWERED,
     Verdict.THROTTLED: Trigger.RESTORE_UNANSWERED,
     Verdict.LOST: Trigger.RESTORE_LOST,
+    Verdict.UNKNOWN_CLIENT: Trigger.RESTORE_MISANSWERED,
 }
 
 
@@ -256,10 +257,10 @@ def _other(turn: Turn, call: Call, reply: Reply) -> None:
 
 
 _OPERATIONS: dict[str, Callable[[Turn, Call, Reply], None]] = {
-    "start": _start,
+    "start": started,
     "refresh": _refresh,
     "resume": _resume,
-    "restore": _restore,
+    "restore": restored,
     "disconnect": _disconnect,
     "limits": _limits,
     "file": _file,
@@ -292,12 +293,20 @@ def interrupt(turn: Turn, interrupted: Interrupted) -> None:
     call, session = interrupted.call, turn.session
     if call.number != session.number:
         return
-    if call.operation == "refresh":
+    if call.ticket == session.poll_out:
         session.poll_out = 0
         session.behind = True
-        if session.state in (State.POLLING, State.OFFLINE):
-            turn.poll_soon(session.delay)
-    elif session.state in (State.STARTING, State.RESTORING) and call.operation in ("start", "resume", "restore"):
+        _go_on(turn)
+    elif session.state in (State.STARTING, State.RESTORING):
         turn.fire(Trigger.INTERRUPTED)
     elif Flag.ENDING in session.flags and call.operation == "disconnect":
         turn.fire(Trigger.LEFT)
+
+
+def _go_on(turn: Turn) -> None:
+    session = turn.session
+    if not session.transport.polls:
+        session.link.lost = True
+        session.timers[Timer.CONNECT] = turn.now.timer + session.link.interval
+    elif session.state in (State.POLLING, State.OFFLINE):
+        turn.poll_soon(session.delay)

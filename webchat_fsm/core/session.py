@@ -56,6 +56,21 @@ class Sending(Struct):
     text: str
 
 
+class Link(Struct):
+    """The Bayeux connection: its client id, the count of messages, the server's advice in seconds, and how it fares.
+
+    `fresh` wants the next connect answered at once; `lost` tells that messages may have been missed.
+    """
+
+    client_id: str = ""
+    messages: int = 0
+    timeout: float = 60.0
+    interval: float = 0.0
+    retries: int = 0
+    fresh: bool = True
+    lost: bool = False
+
+
 class Session:
     """One session after another of one service; `number` tells them apart."""
 
@@ -69,6 +84,7 @@ class Session:
         "flags",
         "history_done",
         "last_contact",
+        "link",
         "nickname",
         "number",
         "opened",
@@ -112,6 +128,7 @@ class Session:
         self.sendings: list[Sending] = []
         self.timers: dict[Timer, float] = {}
         self.delay = settings.pace.least
+        self.link = Link()
         self.poll_out = 0
         self.poll_since = 0.0
         self.catching_up = False

@@ -7,7 +7,7 @@ from typing import Any
 
 from webchat_fsm.core import machine
 from webchat_fsm.core.facts import Moment, Timer
-from webchat_fsm.core.session import Session
+from webchat_fsm.core.session import Link, Session
 from webchat_fsm.errors import TransportError
 from webchat_fsm.lifecycle.effects import Call, Decision, Forget, Publish, Save, Settled
 from webchat_fsm.lifecycle.events import EVENTS, ParticipantChanged, Payload
@@ -45,7 +45,7 @@ class Turn:
             elif content is not None:
                 content()
         session.flags = (session.flags | frozenset(row.sets)) - frozenset(row.clears)
-        if row.dest in POLLING_ON and not polled:
+        if row.dest in POLLING_ON and not polled and session.transport.polls:
             self.poll_soon()
         for do in row.does:
             if do is Do.GIVE_UP:
@@ -75,6 +75,9 @@ class Turn:
     def call(self, operation: str, command: str = "", session_data: SessionData | None = None, **fields: Any) -> Call:
         """Ask for a request; its answer comes back with this call."""
         session = self.session
+        if not session.transport.polls:
+            session.link.messages += 1
+            fields = {"client_id": session.link.client_id, "id": str(session.link.messages), **fields}
         session.tickets += 1
         self.decision.call = call = Call(
             operation=operation,
@@ -145,6 +148,7 @@ def _leave(turn: Turn) -> None:
     session.unsent_user_data = {}
     session.sendings = []
     session.poll_out = 0
+    session.link = Link(messages=session.link.messages)
     session.catching_up = False
     session.timers.clear()
     session.participants.all_left()

@@ -48,6 +48,7 @@ class Engine:
         self._http = http
         self._dialect = dialect_of(config)
         self._last_preview = ""
+        self._closing = threading.Event()
 
     # -- one step --------------------------------------------------------------------------------------------------
 
@@ -63,6 +64,7 @@ class Engine:
             decision = decide(self.session, step, self.moment())
             triggers = {row.trigger for row in decision.rows}
             if Trigger.OPEN in triggers:
+                self._closing.clear()
                 self.outbox.unseal()
             if triggers & {Trigger.START, Trigger.OPEN}:
                 self.first_event = before
@@ -83,7 +85,7 @@ class Engine:
     def run(self, step: Step) -> tuple[Settled | None, Call | None]:
         """Take a step and every step that follows from its requests; gives the outcome and the first request."""
         decision = self.commit(step)
-        first = decision.call
+        first, settled = decision.call, decision.settled
         while (call := decision.call) is not None:
             self.outbox.drain(wait=False)
             try:
@@ -92,11 +94,13 @@ class Engine:
                 self.commit(Interrupted(call=call))
                 raise
             decision = self.commit(Replied(call=call, reply=self._preprocessed(call, reply)))
-        return decision.settled, first
+            settled = settled or decision.settled
+        return settled, first
 
     def _perform(self, call: Call) -> Reply:
         if call.number != self.session.number:
             return silent("", TransportError(f"{call.operation}: not sent, as the session was left meanwhile"))
+        self._pause(call.fields.get("pause", 0.0))
         call, trouble = self._with_content(call)
         if trouble is not None:
             return trouble
@@ -106,6 +110,13 @@ class Engine:
         except TransportError as error:
             return silent(request.url, error)
         return self._dialect.reply(call, answer)
+
+    def _pause(self, seconds: float) -> None:
+        """Let time pass before an attempt is repeated; closing cuts it short."""
+        if seconds and self.driver.threaded:
+            self._closing.wait(seconds)
+        elif seconds:
+            self.driver.clock.sleep_until(self.driver.clock.timer() + seconds)
 
     def _with_content(self, call: Call) -> tuple[Call, Reply | None]:
         """Read the file of an upload; a file that cannot be read is no fault of the network."""
@@ -123,11 +134,15 @@ class Engine:
 
     def _preprocessed(self, call: Call, reply: Reply) -> Reply:
         """Run the preprocessors over what is new and visible, with no lock held."""
-        if not (self.preprocessors and reply.arrivals):
+        if not self.preprocessors:
+            return reply
+        if reply.pushes:
+            return replace(reply, pushes=tuple(self._preprocessed(call, push) for push in reply.pushes))
+        if not reply.arrivals:
             return reply
         with self.lock:
             fresh = {id(arrival) for arrival in self.session.transcript.unseen(reply.arrivals)}
-            restoring = call.operation == "restore" or self.session.catching_up
+            restoring = self.session.state is State.RESTORING or self.session.catching_up
         arrivals = tuple(
             self._shown(arrival, restoring=restoring) if id(arrival) in fresh else arrival for arrival in reply.arrivals
         )
@@ -200,6 +215,7 @@ class Engine:
 
     def cut(self) -> None:
         """Let the requests in flight fail at once."""
+        self._closing.set()
         self._http.cut()
 
     def give_up_connections(self) -> None:

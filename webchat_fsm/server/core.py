@@ -14,8 +14,11 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Protocol
 
+from .bayeux import Bayeux
 from .centre import Centre
 from .chat import Chat
+from .cometd import CometD
+from .cometd_files import CometDFiles
 from .exchange import Held, HttpAnswer, HttpRequest, Logged
 from .faults import Faults
 from .gms_v2 import GmsV2
@@ -28,6 +31,10 @@ from .script import Players, Role, Script
 
 class Dialect(Protocol):
     """One wire format: the paths it claims and how it answers there."""
+
+    @property
+    def operations(self) -> frozenset[str]:
+        """Names of its operations, by which faults find them."""
 
     def claims(self, path: str) -> bool:
         """Whether a path is this dialect's."""
@@ -50,7 +57,14 @@ class ChatServer:
         self.clock = clock
         """Where the time comes from when a caller does not say it; without one, the last time said holds."""
         self._centre = Centre(self.options)
-        self._dialects: list[Dialect] = [GmsV2(self._centre), NexusV3(self._centre)]
+        self._comet = CometD(self._centre)
+        self._dialects: list[Dialect] = [
+            GmsV2(self._centre),
+            NexusV3(self._centre),
+            CometDFiles(self._centre),
+            self._comet,
+        ]
+        self._centre.faults.known.update(*(dialect.operations for dialect in self._dialects))
         self._lock = threading.RLock()
         self._advancing = False
         self._watchers: list[Callable[[], None]] = []
@@ -86,6 +100,12 @@ class ChatServer:
         with self._lock:
             self._advance(now)
             return held.resume(self._centre.now)
+
+    def abandon(self, held: Held, now: float | None = None) -> None:
+        """Drop a held request whose client has hung up."""
+        with self._lock:
+            self._advance(now)
+            held.abandon(self._centre.now)
 
     def _dispatch(self, request: HttpRequest) -> HttpAnswer | Held:
         if request.method == "OPTIONS":
@@ -149,6 +169,24 @@ class ChatServer:
         with self._lock:
             self.moment()
             self._centre.purge(chat or self.current_chat())
+            self.changed()
+
+    def forget_clients(self) -> None:
+        """CometD: forget all Bayeux clients, as a restart does; they are answered 402 and must shake hands again."""
+        self._bayeux_mishap(Bayeux.forget)
+
+    def hang_up(self) -> None:
+        """CometD: send all Bayeux clients a `/meta/disconnect` and forget them."""
+        self._bayeux_mishap(Bayeux.hang_up)
+
+    def cut_connects(self) -> None:
+        """CometD: cut all connects that are held now, without an answer."""
+        self._bayeux_mishap(Bayeux.cut)
+
+    def _bayeux_mishap(self, mishap: Callable[[Bayeux], None]) -> None:
+        with self._lock:
+            self.moment()
+            mishap(self._comet.bayeux)
             self.changed()
 
     def rotate_alias(self, alias: str | None = None, chat: Chat | None = None) -> str:

@@ -72,13 +72,24 @@ class Held:
     it gives None while there is nothing to say yet.
     """
 
-    def __init__(self, due: float, resume: Callable[[float], HttpAnswer | None]) -> None:
+    def __init__(
+        self,
+        due: float,
+        resume: Callable[[float], HttpAnswer | None],
+        abandon: Callable[[float], None] | None = None,
+    ) -> None:
         self.due = due
         self._resume = resume
+        self._abandon = abandon
 
     def resume(self, now: float) -> HttpAnswer | None:
         """The answer, if there is one at this moment; always there at and after `due`."""
         return self._resume(now)
+
+    def abandon(self, now: float) -> None:
+        """Tell that whoever waited has hung up, so that nothing is given to nobody."""
+        if self._abandon is not None:
+            self._abandon(now)
 
     def then(self, finish: Callable[[HttpAnswer], HttpAnswer]) -> Held:
         """The same wait, with something done to the answer when it comes."""
@@ -87,7 +98,7 @@ class Held:
             answer = self._resume(now)
             return None if answer is None else finish(answer)
 
-        return Held(self.due, resume)
+        return Held(self.due, resume, self._abandon)
 
 
 class Logged(msgspec.Struct, frozen=True):

@@ -8,7 +8,8 @@ hears of it.
 
 from __future__ import annotations
 
-from typing import TypedDict, Unpack
+from difflib import get_close_matches
+from typing import Literal, TypedDict, Unpack
 
 import msgspec
 
@@ -21,7 +22,7 @@ class FaultOptions(TypedDict, total=False):
     """The keywords of `Faults.add`: the fields of `Fault`, spelled out for type checkers."""
 
     operation: str | None
-    dialect: str | None
+    dialect: Literal["v2", "v3", "cometd"] | None
     times: int
     skip: int
     server_status: int | None
@@ -47,7 +48,7 @@ class Fault(msgspec.Struct, kw_only=True):
 
     operation: str | None = None
     """Name of the operation, either the common one (`send`) or that of the wire (`sendMessage`); None is any."""
-    dialect: str | None = None
+    dialect: Literal["v2", "v3", "cometd"] | None = None
     """Only in `v2`, `v3` or `cometd`; None is any."""
     times: int = 1
     """How many requests it hits; afterwards it is spent."""
@@ -135,6 +136,8 @@ class Faults:
     """The faults that are waiting to happen, in the order in which they were added."""
 
     def __init__(self) -> None:
+        self.known: set[str] = set()
+        """Names of operations; empty means that names are not checked."""
         self._waiting: list[Fault] = []
 
     def __len__(self) -> int:
@@ -145,6 +148,10 @@ class Faults:
         added = Fault(**fault)
         if not (added.replaces or added.tear or added.delay or added.duplicate or added.reorder):
             raise ValueError("a fault needs something that goes wrong")
+        if self.known and added.operation is not None and added.operation not in self.known:
+            near = get_close_matches(added.operation, sorted(self.known), n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ValueError(f"no operation is called {added.operation!r}{hint}")
         self._waiting.append(added)
         return added
 

@@ -141,10 +141,13 @@ def text_from(value: object) -> str:
 
 
 def fields_of(fields: Mapping[str, object], name: str) -> Fields:
-    """A nested group of fields; empty where it is absent. JSON text that holds an object counts as one."""
+    """A nested group of fields; empty where there is none. JSON text that holds an object counts as one."""
     value = fields.get(name)
-    if isinstance(value, str) and value.lstrip().startswith("{"):
-        return read_json_object(value.encode())
+    if isinstance(value, str):
+        try:
+            return read_json_object(value.encode("utf-8", "replace"))
+        except UnreadableBodyError:
+            return {}
     return value if isinstance(value, dict) else {}
 
 

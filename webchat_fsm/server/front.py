@@ -188,6 +188,13 @@ class _Running:
         return await self._send(request, answer)
 
     async def _wait_for(self, held: Held) -> HttpAnswer:
+        try:
+            return await self._resumed(held)
+        except asyncio.CancelledError:
+            self._server.abandon(held, self._now())
+            raise
+
+    async def _resumed(self, held: Held) -> HttpAnswer:
         while True:
             news = self._news
             answer = self._server.resume(held, self._now())

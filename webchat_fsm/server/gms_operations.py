@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 
 from .centre import Centre
 from .chat import Attributes, Chat
-from .forms import Fields, UnreadableBodyError, fields_of, text_from, text_of
+from .forms import Fields, UnreadableBodyError, fields_of, read_json_object, text_from, text_of
 from .gms import RefusedError
 
 Effect = Callable[[Centre, Chat, Fields], None]
@@ -48,8 +48,11 @@ def texts(pairs: Mapping[str, object]) -> dict[str, str]:
 
 def attributes_of(fields: Fields) -> Attributes | None:
     """The event attributes, which forms carry as JSON text and CometD as an object."""
-    try:
+    attributes = fields.get("eventAttributes")
+    if not isinstance(attributes, str):
         return fields_of(fields, "eventAttributes") or None
+    try:
+        return read_json_object(attributes.encode("utf-8", "replace")) or None
     except UnreadableBodyError as error:
         raise RefusedError(100, f"eventAttributes: {error.reason}") from error
 

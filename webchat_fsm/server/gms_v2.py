@@ -29,6 +29,7 @@ class GmsV2:
     """The REST dialect of version 2."""
 
     name = "v2"
+    operations = frozenset(_ROUTES.values())
 
     def __init__(self, centre: Centre) -> None:
         self._centre = centre

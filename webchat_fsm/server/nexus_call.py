@@ -33,6 +33,9 @@ OPERATION_OF_TYPE = {
 }
 
 
+OPERATIONS = frozenset(operation for _, _, operation in _ROUTES).union(OPERATION_OF_TYPE.values())
+
+
 class Call(msgspec.Struct, frozen=True):
     """One decoded request."""
 

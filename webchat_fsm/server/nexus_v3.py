@@ -15,7 +15,7 @@ from .chat import TYPING, Chat, Event
 from .exchange import Held, HttpAnswer, HttpRequest, Reply
 from .forms import fields_of, text_of, upload_of
 from .gms_files import file_reply
-from .nexus_call import OPERATION_OF_TYPE, Call, claims, decode
+from .nexus_call import OPERATION_OF_TYPE, OPERATIONS, Call, claims, decode
 from .nexus_wire import (
     NexusRefusedError,
     Wire,
@@ -49,6 +49,7 @@ class NexusV3:
     """The v3 dialect."""
 
     name = "v3"
+    operations = OPERATIONS
 
     def __init__(self, centre: Centre) -> None:
         self._centre = centre

@@ -86,6 +86,10 @@ class ServerOptions(msgspec.Struct, frozen=True, kw_only=True):
     require_cookie: bool = True
     """Whether the cookie of the handshake must come back; 402 without it."""
     unknown_client: str = "402::Unknown client"
+    gateway_delay: float = 0.02
+    """Time between the acknowledgement of an operation and its effect; 0 does it at once."""
+    push_with_publish: bool = False
+    """Whether what waits for a client may travel in the answer to a publish too, not only with a connect."""
     tell_leaver: bool = True
     """Whether the one who publishes `disconnect` is still pushed its own ParticipantLeft."""
 

@@ -14,10 +14,25 @@ from webchat_fsm.testing.embedded import EmbeddedHttp
 from webchat_fsm.testing.timeline import Timeline
 
 HOST = "http://chat.test"
+_NEXUS = {
+    "type": "pureengage-v3-rest",
+    "dataURL": f"{HOST}/nexus/v3/chat/sessions",
+    "endpoint": "customer-support",
+    "headers": {"x-api-key": "test-key"},
+}
 CONFIGS: dict[Transport, dict[str, Any]] = {
     Transport.V2: {"dataURL": f"{HOST}/genesys/2/chat/customer-support"},
+    Transport.COMETD: {
+        "cometD": {"enabled": True, "cometURL": f"{HOST}/genesys/cometd", "apiURL": f"{HOST}/genesys/2/chat-ntf"}
+    },
+    Transport.V3: {"transport": _NEXUS},
+    Transport.V3_ASYNC: {"transport": {**_NEXUS, "async": {"enabled": True}}},
 }
 """The configurations with which a client of each transport finds the embedded server."""
+
+
+WITHOUT_SOCKETS = ServerOptions(reconnect_interval=0.5, gateway_delay=0.0, push_with_publish=True)
+"""Without sockets a long poll is answered at once, so a CometD client is asked to pause between two of them."""
 
 
 class TestServer:
@@ -29,7 +44,7 @@ class TestServer:
         self, timeline: Timeline, options: ServerOptions | None = None, *, script: Script | None = None
     ) -> None:
         self.timeline = timeline
-        self.core = ChatServer(options, script=script, clock=timeline.clock.wall)
+        self.core = ChatServer(options or WITHOUT_SOCKETS, script=script, clock=timeline.clock.wall)
         self.clients: list[WebChatService] = []
 
     def client(

@@ -101,10 +101,7 @@ class GmsV2:
     def reply(self, call: Call, answer: HttpAnswer) -> Reply:
         """What an answer to the call means."""
         url = bare(self._base + _OPERATIONS[call.operation](self, call)[0])
-        if call.operation == "download" and answer.status == 200:
-            value = (answer.body, answer.headers.get("content-disposition", ""))
-            return Reply(verdict=Verdict.GOOD, response=Response(status=200, url=url), value=value)
-        return read(call, answer, url)
+        return read_file(call, answer, url)
 
     def _start(self, call: Call) -> tuple[str, Fields]:
         slash = "/" if self._config.enable_url_trailing_slash else ""
@@ -205,6 +202,14 @@ def quoted(file_id: str) -> str:
 
 def _json(value: Any) -> str:
     return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+
+
+def read_file(call: Call, answer: HttpAnswer, url: str) -> Reply:
+    """Read an HTTP answer that may be the bytes of a download."""
+    if call.operation == "download" and answer.status == 200:
+        value = (answer.body, answer.headers.get("content-disposition", ""))
+        return Reply(verdict=Verdict.GOOD, response=Response(status=200, url=url), value=value)
+    return read(call, answer, url)
 
 
 def read(call: Call, answer: HttpAnswer, url: str) -> Reply:

@@ -1,0 +1,514 @@
+"""CometD: Bayeux first, then the chat over it."""
+
+from __future__ import annotations
+
+import json
+import threading
+from itertools import count
+
+import pytest
+import urllib3
+
+from webchat_fsm.server import ChatServer, Held, HttpAnswer, HttpRequest, ServerOptions
+from webchat_fsm.server.front import HttpFront
+
+URL = "/genesys/cometd"
+CHANNEL = "/service/chatV2/customer-support"
+
+
+class Browser:
+    """One Bayeux client without sockets; a held connect is waited for by `news`."""
+
+    def __init__(self, server: ChatServer, now: float = 1000.0) -> None:
+        self.server = server
+        self.now = now
+        self.cookie = ""
+        self.client_id = ""
+        self.ids = count(1)
+        self.keys = {"chatId": "", "alias": "", "secureKey": "", "userId": ""}
+
+    def request(self, *messages, end="", cookie=None) -> HttpRequest:
+        headers = {"content-type": "application/json;charset=UTF-8"}
+        if cookie if cookie is not None else self.cookie:
+            headers["cookie"] = cookie if cookie is not None else self.cookie
+        return HttpRequest("POST", URL + end, headers, json.dumps(messages).encode())
+
+    def message(self, channel, **more):
+        own = {"clientId": self.client_id} if self.client_id else {}
+        return {"id": str(next(self.ids)), "channel": channel, **own, **more}
+
+    def ask(self, channel, *, end="/", **more):
+        answer = self.server.handle(self.request(self.message(channel, **more), end=end), self.now)
+        assert answer.status == 200, answer
+        if "set-cookie" in answer.headers:
+            self.cookie = answer.headers["set-cookie"].partition(";")[0]
+        return answer.json()
+
+    def shake(self):
+        self.client_id = ""
+        reply = self.ask("/meta/handshake", end="/handshake", version="1.0", supportedConnectionTypes=["long-polling"])
+        self.client_id = reply[-1].get("clientId", "")
+        return reply[-1]
+
+    def connect(self, **more):
+        """Leave a connect with the server."""
+        message = self.message("/meta/connect", connectionType="long-polling", **more)
+        return self.server.begin(self.request(message, end="/connect"), self.now)
+
+    def poll(self):
+        """A connect that does not wait."""
+        return self.ask("/meta/connect", end="/connect", connectionType="long-polling", advice={"timeout": 0})
+
+    def publish(self, operation, **fields):
+        """Publish, and let the gateway take its time."""
+        replies = self.ask(CHANNEL, data={"operation": operation, **self.keys, **fields})
+        self.now += 0.05
+        self.server.tick(self.now)
+        return replies[-1]
+
+    def pushed(self):
+        """The envelopes that wait for this client."""
+        return [message["data"] for message in self.poll() if "data" in message]
+
+    def start(self, **fields):
+        self.shake()
+        self.publish("requestChat", **(fields or {"nickname": "Jonny"}))
+        envelope = self.pushed()[0]
+        self.keys = {name: envelope[name] for name in self.keys}
+        return envelope
+
+
+@pytest.fixture
+def open_browser():
+    def make(**options):
+        return Browser(ChatServer(ServerOptions(**options)))
+
+    return make
+
+
+@pytest.fixture
+def browser(open_browser):
+    someone = open_browser()
+    someone.start()
+    return someone
+
+
+def texts(envelopes):
+    return [message.get("text", message["type"]) for envelope in envelopes for message in envelope["messages"]]
+
+
+# Bayeux
+
+
+def test_a_handshake_gives_a_client_id_advice_and_a_cookie(open_browser):
+    browser = open_browser()
+    reply = browser.shake()
+    assert reply["successful"] is True
+    assert reply["supportedConnectionTypes"] == ["long-polling"]
+    assert reply["advice"] == {"reconnect": "retry", "interval": 0, "timeout": 30000}
+    assert reply["id"] == "1"
+    assert browser.cookie.startswith("BAYEUX_BROWSER=")
+
+
+def test_two_clients_of_one_browser_share_its_cookie(open_browser):
+    first = open_browser()
+    first.shake()
+    second = Browser(first.server)
+    second.cookie = first.cookie
+    second.shake()
+    assert second.cookie == first.cookie
+    assert second.client_id != first.client_id
+
+
+@pytest.mark.parametrize("end", ["", "/", "/handshake", "/connect", "/disconnect"])
+def test_the_end_of_the_url_does_not_matter(open_browser, end):
+    browser = open_browser()
+    assert browser.ask("/meta/handshake", end=end)[0]["successful"] is True
+
+
+def test_a_connect_with_timeout_0_is_answered_at_once_and_any_other_is_held(open_browser):
+    browser = open_browser()
+    browser.shake()
+    assert isinstance(browser.connect(advice={"timeout": 0}), HttpAnswer)
+    held = browser.connect()
+    assert isinstance(held, Held)
+    assert held.due == browser.now + 30
+    assert browser.server.resume(held, browser.now + 29.9) is None
+    reply = browser.server.resume(held, browser.now + 30).json()
+    assert [message["channel"] for message in reply] == ["/meta/connect"]
+    assert reply[0]["successful"] is True
+
+
+def test_a_second_connect_lets_the_first_go_without_the_news(browser):
+    first, second = browser.connect(), browser.connect()
+    browser.server.agent("Ann").join()
+    assert len(browser.server.resume(first, browser.now).json()) == 1
+    assert len(browser.server.resume(second, browser.now).json()) == 2
+
+
+def test_an_unknown_client_is_a_402_with_advice_only_on_connect(open_browser):
+    browser = open_browser()
+    browser.client_id = "nobody"
+    connect = browser.ask("/meta/connect")[0]
+    assert (connect["successful"], connect["error"]) == (False, "402::Unknown client")
+    assert connect["advice"] == {"reconnect": "handshake", "interval": 0}
+    publish = browser.ask(CHANNEL, data={"operation": "sendMessage"})[0]
+    assert publish["error"] == "402::Unknown client"
+    assert "advice" not in publish
+
+
+def test_without_its_cookie_a_client_is_unknown(open_browser):
+    for required, successful in ((True, False), (False, True)):
+        browser = open_browser(require_cookie=required)
+        browser.shake()
+        browser.cookie = ""
+        assert browser.poll()[0]["successful"] is successful
+
+
+def test_a_client_without_a_connect_is_forgotten(open_browser):
+    browser = open_browser()
+    browser.shake()
+    browser.now += 9.9
+    assert browser.poll()[-1]["successful"] is True
+    browser.now += 10.1
+    assert browser.poll()[-1]["error"] == "402::Unknown client"
+
+
+def test_a_held_connect_keeps_a_client_known_until_it_is_abandoned(open_browser):
+    browser = open_browser()
+    browser.shake()
+    held = browser.connect()
+    browser.now += 25
+    assert browser.publish("requestChat", nickname="Jonny")["successful"] is True
+    browser.server.abandon(held, browser.now)
+    browser.now += 10.1
+    assert browser.publish("requestChat", nickname="Jonny")["successful"] is False
+
+
+def test_subscribing_succeeds_and_changes_nothing(browser):
+    reply = browser.ask("/meta/subscribe", subscription=CHANNEL)[0]
+    assert (reply["successful"], reply["subscription"]) == (True, CHANNEL)
+    assert browser.pushed() == []
+
+
+def test_several_messages_in_one_request_are_answered_in_order(browser):
+    messages = [browser.message("/meta/subscribe", subscription=CHANNEL), browser.message("/meta/connect")]
+    replies = browser.server.handle(browser.request(*messages), browser.now).json()
+    assert [reply["channel"] for reply in replies] == ["/meta/subscribe", "/meta/connect"]
+
+
+def test_a_single_message_needs_no_array(open_browser):
+    body = b'{"channel":"/meta/handshake"}'
+    reply = open_browser().server.handle(HttpRequest("POST", URL, {}, body), 1.0).json()
+    assert reply[0]["successful"] is True
+    assert "id" not in reply[0]
+
+
+@pytest.mark.parametrize(("method", "body"), [("GET", b""), ("POST", b"{"), ("POST", b"[1]"), ("POST", b"")])
+def test_what_is_not_bayeux_is_a_400(open_browser, method, body):
+    assert open_browser().server.handle(HttpRequest(method, URL, {}, body), 1.0).status == 400
+
+
+def test_another_channel_is_unknown(browser):
+    assert browser.ask("/service/other", data={})[0]["error"] == "404::Unknown channel"
+
+
+def test_leaving_lets_the_held_connect_go(browser):
+    held = browser.connect()
+    assert browser.ask("/meta/disconnect", end="/disconnect")[0]["successful"] is True
+    assert browser.server.resume(held, browser.now).json()[-1]["channel"] == "/meta/connect"
+    assert browser.poll()[0]["error"].startswith("402")
+
+
+# The chat over it
+
+
+def test_a_start_is_acknowledged_first_and_answered_by_a_push(open_browser):
+    browser = open_browser()
+    browser.shake()
+    held = browser.connect()
+    ack = browser.ask(CHANNEL, data={"operation": "requestChat", "nickname": "Jonny", "userData": {"a": {"b": "c"}}})
+    assert [set(reply) for reply in ack] == [{"id", "channel", "successful"}]
+    assert browser.server.resume(held, browser.now) is None
+    assert browser.server.tick(browser.now) == browser.now + 0.02
+    push, reply = browser.server.resume(held, browser.now + 0.02).json()
+    assert push["channel"] == CHANNEL
+    assert push["data"]["statusCode"] == 0
+    assert len(push["data"]["secureKey"]) == 20
+    assert texts([push["data"]]) == ["ParticipantJoined"]
+    assert reply["channel"] == "/meta/connect"
+    assert browser.server.current_chat().user_data == {"a": {"b": "c"}}
+
+
+def test_effects_may_be_immediate_and_travel_with_the_acknowledgement(open_browser):
+    browser = open_browser(gateway_delay=0.0, push_with_publish=True)
+    browser.shake()
+    ack, push = browser.ask(CHANNEL, data={"operation": "requestChat", "nickname": "Jonny"})
+    assert ack["successful"] is True
+    assert push["data"]["chatEnded"] is False
+
+
+def test_a_refused_start_is_pushed_as_an_error(open_browser):
+    browser = open_browser(services=("customer-support",))
+    browser.shake()
+    browser.publish("requestChat", nickname="")
+    refused = browser.pushed()[0]
+    assert (refused["statusCode"], refused["errors"][0]["code"]) == (2, 161)
+    browser.ask("/service/chatV2/other", data={"operation": "requestChat", "nickname": "J"})
+    browser.now += 1
+    assert browser.pushed()[0]["errors"][0]["code"] == 306
+
+
+def test_own_messages_and_typing_come_back(browser):
+    browser.publish("startTyping", message="h")
+    browser.publish("sendMessage", message="hi", eventAttributes={"general-properties": {"related-event-id": "1"}})
+    envelopes = browser.pushed()
+    assert texts(envelopes) == ["h", "hi"]
+    assert envelopes[-1]["messages"][-1]["eventAttributes"] == {"general-properties": {"related-event-id": "1"}}
+    assert envelopes[-1]["nextPosition"] == 4
+
+
+def test_what_happens_while_nobody_waits_is_gathered_in_order(browser):
+    ann = browser.server.agent("Ann").join()
+    ann.say("one")
+    ann.say("two")
+    assert texts(browser.pushed()) == ["ParticipantJoined", "one", "two"]
+    assert browser.pushed() == []
+
+
+def test_update_data_pushes_an_envelope_without_events(browser):
+    browser.publish("updateData", userData={"tier": "gold"})
+    assert [envelope["messages"] for envelope in browser.pushed()] == [[]]
+    assert browser.server.current_chat().user_data == {"tier": "gold"}
+
+
+def test_every_attached_client_is_told_and_others_are_not(browser):
+    second = Browser(browser.server, browser.now)
+    second.shake()
+    second.keys = browser.keys
+    second.publish("requestNotifications", transcriptPosition=1)
+    stranger = Browser(browser.server, second.now)
+    stranger.start(nickname="Mia")
+    second.now = browser.now = stranger.now
+    assert texts(second.pushed()) == ["ParticipantJoined"]
+    browser.server.agent("Ann").join(browser.server.chats[0]).say("to both")
+    assert texts(browser.pushed()) == texts(second.pushed()) == ["ParticipantJoined", "to both"]
+    assert stranger.pushed() == []
+
+
+@pytest.mark.parametrize(("position", "expected"), [(None, 3), (0, 3), (1, 3), (3, 1), (4, 0), (-1, 1)])
+@pytest.mark.parametrize("operation", ["requestNotifications", "refresh"])
+def test_positions_of_notifications_and_refresh(browser, operation, position, expected):
+    browser.publish("sendMessage", message="one")
+    browser.publish("sendMessage", message="two")
+    browser.pushed()
+    browser.publish(operation, **({} if position is None else {"transcriptPosition": position}))
+    assert [len(envelope["messages"]) for envelope in browser.pushed()] == [expected]
+
+
+def test_refresh_does_not_attach(browser):
+    other = Browser(browser.server, browser.now)
+    other.shake()
+    other.keys = browser.keys
+    other.publish("refresh", transcriptPosition=-1)
+    assert len(other.pushed()) == 1
+    browser.server.agent("Ann").join()
+    assert other.pushed() == []
+
+
+def test_disconnect_is_told_to_the_leaver_unless_it_is_switched_off(open_browser):
+    for told in (True, False):
+        browser = open_browser(tell_leaver=told)
+        browser.start()
+        browser.publish("disconnect")
+        envelopes = browser.pushed()
+        assert texts(envelopes) == (["ParticipantLeft"] if told else [])
+        assert [envelope["chatEnded"] for envelope in envelopes] == ([True] if told else [])
+
+
+def test_the_end_by_the_server_is_pushed_even_without_events(browser):
+    browser.server.end()
+    envelope = browser.pushed()[0]
+    assert (envelope["chatEnded"], envelope["messages"]) == (True, [])
+    assert browser.pushed() == []
+
+
+def test_an_ended_chat_is_shown_once_more_and_then_is_249(browser):
+    browser.server.agent("Ann").join().say("bye")
+    browser.server.end()
+    browser.pushed()
+    browser.publish("sendMessage", message="hi")
+    assert browser.pushed()[0]["errors"][0]["code"] == 249
+    browser.publish("requestNotifications", transcriptPosition=3)
+    last = browser.pushed()[0]
+    assert (last["statusCode"], last["chatEnded"], texts([last])) == (0, True, ["bye", "ParticipantLeft"])
+    browser.publish("requestNotifications", transcriptPosition=3)
+    assert browser.pushed()[0]["errors"][0]["code"] == 249
+
+
+def test_a_wrong_key_is_249_and_an_unknown_operation_100(browser):
+    browser.publish("nonsense")
+    assert browser.pushed()[0]["errors"][0]["code"] == 100
+    browser.keys = {**browser.keys, "secureKey": "wrong"}
+    browser.publish("sendMessage", message="hi")
+    refused = browser.pushed()[0]
+    assert (refused["statusCode"], refused["chatEnded"], refused["secureKey"]) == (2, True, "")
+
+
+def test_liveness_counts_connects(open_browser):
+    browser = open_browser(liveness=45.0, max_interval=100.0)
+    browser.start()
+    for _ in range(3):
+        browser.now += 40
+        browser.poll()
+    assert browser.server.current_chat().ended is False
+    browser.now += 46
+    assert browser.pushed()[-1]["chatEnded"] is True
+
+
+def test_the_same_chat_over_rest(browser, rest_class):
+    visitor = rest_class(browser.server, browser.now)
+    visitor.chat_id, visitor.ids = browser.keys["chatId"], {"secureKey": browser.keys["secureKey"]}
+    visitor.call("send", message="over REST")
+    assert texts(browser.pushed()) == ["over REST"]
+
+
+# Mishaps
+
+
+def test_after_being_forgotten_a_client_shakes_hands_and_catches_up(browser):
+    held = browser.connect()
+    browser.server.forget_clients()
+    reply = browser.server.resume(held, browser.now).json()[0]
+    assert (reply["error"], reply["advice"]["reconnect"]) == ("402::Unknown client", "handshake")
+    browser.server.agent("Ann").join()
+    browser.shake()
+    browser.publish("requestNotifications", transcriptPosition=2)
+    assert texts(browser.pushed()) == ["ParticipantJoined"]
+
+
+def test_the_server_hangs_up(browser):
+    held = browser.connect()
+    browser.server.hang_up()
+    reply = browser.server.resume(held, browser.now).json()
+    assert [message["channel"] for message in reply] == ["/meta/disconnect", "/meta/connect"]
+    assert browser.poll()[0]["error"] == "402::Unknown client"
+
+
+def test_held_connects_are_cut_and_nothing_is_lost(browser):
+    held = browser.connect()
+    browser.server.cut_connects()
+    assert browser.server.resume(held, browser.now).fate == "drop"
+    browser.server.agent("Ann").join()
+    assert texts(browser.pushed()) == ["ParticipantJoined"]
+
+
+def test_status_1_is_pushed_with_connects(browser):
+    browser.server.faults.add(operation="connect", server_status=1, times=2)
+    assert [envelope["statusCode"] for _ in range(3) for envelope in browser.pushed()] == [1, 1]
+
+
+@pytest.mark.parametrize("name", ["send", "sendMessage", "publish"])
+def test_a_publish_can_be_refused_or_come_to_nothing(browser, name):
+    browser.server.faults.add(operation=name, refused="403::Forbidden")
+    reply = browser.publish("sendMessage", message="hi")
+    assert (reply["successful"], reply["error"]) == (False, "403::Forbidden")
+    browser.server.faults.add(operation=name, mute=True)
+    assert browser.publish("sendMessage", message="hi")["successful"] is True
+    browser.server.faults.add(operation=name, server_status=2, errors=(249,))
+    browser.publish("sendMessage", message="hi")
+    assert [envelope["errors"][0]["code"] for envelope in browser.pushed()] == [249]
+    assert len(browser.server.current_chat().transcript) == 1
+
+
+def test_a_handshake_can_be_refused(open_browser):
+    browser = open_browser()
+    browser.server.faults.add(operation="handshake", refused="403::No", times=1)
+    reply = browser.shake()
+    assert (reply["successful"], reply["advice"]["reconnect"]) == (False, "handshake")
+    assert browser.shake()["successful"] is True
+
+
+@pytest.mark.parametrize(
+    ("fault", "expected"),
+    [({"http_status": 500}, (500, "whole")), ({"drop": True}, (200, "drop")), ({"tear": True}, (200, "tear"))],
+)
+def test_faults_of_the_http_exchange(browser, fault, expected):
+    browser.server.faults.add(operation="connect", **fault)
+    answer = browser.connect(advice={"timeout": 0})
+    assert (answer.status, answer.fate) == expected
+
+
+def test_pushes_may_come_twice(browser):
+    browser.server.agent("Ann").join()
+    browser.server.faults.add(operation="connect", duplicate=True)
+    assert texts(browser.pushed()) == ["ParticipantJoined"] * 2
+
+
+# Files
+
+
+def test_files_have_a_form_of_their_own(browser, make_multipart):
+    def post(fields, files=None, key="k"):
+        body, kind = make_multipart({"secureKey": browser.keys["secureKey"], **fields}, files or {})
+        headers = {"content-type": kind, "apikey": key}
+        return browser.server.handle(HttpRequest("POST", "/genesys/2/chat-ntf", headers, body), browser.now)
+
+    limits = post({"operation": "fileGetLimits"}).json()
+    assert limits["messages"][0]["text"] == "file-client-cfg-get"
+    uploaded = post({"operation": "fileUpload"}, {"file": ("a.png", b"png")}).json()
+    file_id = uploaded["userData"]["file-id"]
+    assert [e["messages"][0]["type"] for e in browser.pushed()] == ["FileUploaded"]
+    assert post({"operation": "fileDownload", "fileId": file_id}).body == b"png"
+    assert post({"operation": "fileDelete", "fileId": file_id}).json()["statusCode"] == 0
+    assert [e["messages"][0]["type"] for e in browser.pushed()] == ["FileDeleted"]
+    assert post({"operation": "nothing"}).status == 400
+    assert post({"operation": "fileUpload"}, {"file": ("a.exe", b"x")}).json()["errors"][0]["code"] == 203
+    assert post({"operation": "fileGetLimits", "secureKey": "wrong"}).json()["statusCode"] == 2
+    browser.server.faults.add(operation="fileGetLimits", server_status=1)
+    assert post({"operation": "fileGetLimits"}).json()["statusCode"] == 1
+
+
+def test_the_file_form_asks_for_the_api_key(open_browser):
+    answer = open_browser(apikey="k").server.handle(HttpRequest("POST", "/genesys/2/chat-ntf", {}, b""), 1.0)
+    assert (answer.status, answer.json()["errors"][0]["code"]) == (401, 401)
+
+
+# Over real sockets
+
+
+def test_a_held_connect_is_woken_by_news_and_by_the_front_stopping():
+    with urllib3.PoolManager(retries=False, timeout=5.0) as http:
+        with HttpFront(ChatServer()) as front:
+
+            def post(*messages):
+                chunks = iter([json.dumps(messages).encode()])
+                answer = http.request("POST", front.comet_url, body=chunks, headers=cookie, chunked=True)
+                cookie.update(
+                    {"Cookie": answer.headers["set-cookie"].split(";")[0]} if "set-cookie" in answer.headers else {}
+                )
+                return answer.json()
+
+            cookie: dict[str, str] = {}
+            client = post({"channel": "/meta/handshake", "id": "1"})[0]["clientId"]
+            start = {"operation": "requestChat", "nickname": "Jonny"}
+            held: list[object] = []
+            connect = {"channel": "/meta/connect", "clientId": client, "connectionType": "long-polling", "id": "2"}
+            waiting = threading.Thread(target=lambda: held.extend(post(connect)))
+            waiting.start()
+            assert post({"channel": CHANNEL, "clientId": client, "data": start})[0]["successful"] is True
+            waiting.join(2.0)
+            assert [message["channel"] for message in held] == [CHANNEL, "/meta/connect"]
+
+            url, sent = front.comet_url, {**cookie}
+            body = json.dumps([connect]).encode()
+            statuses: list[int] = []
+            watched = threading.Event()
+            front.server.on_change(watched.set)
+            last = threading.Thread(
+                target=lambda: statuses.append(http.request("POST", url, body=body, headers=sent).status)
+            )
+            last.start()
+            assert watched.wait(2.0)
+        last.join(2.0)
+        assert statuses == [503]

@@ -1,0 +1,112 @@
+"""What goes wrong on demand, and what happens all the same."""
+
+from __future__ import annotations
+
+import pytest
+
+
+def test_status_1_for_so_many_refreshes_and_then_all_is_well(visitor):
+    visitor.server.faults.add(operation="refresh", server_status=1, times=2)
+    assert [visitor.refresh()["statusCode"] for _ in range(3)] == [1, 1, 0]
+    assert len(visitor.server.faults) == 0
+
+
+def test_a_status_1_envelope_is_complete_carries_nothing_and_loses_nothing(visitor):
+    visitor.call("send", message="hi")
+    visitor.server.faults.add(operation="refresh", server_status=1)
+    envelope = visitor.refresh(2)
+    assert envelope["messages"] == []
+    assert envelope["chatEnded"] is False
+    assert envelope["nextPosition"] == 2
+    assert envelope["secureKey"] == visitor.ids["secureKey"]
+    assert len(visitor.refresh(envelope["nextPosition"])["messages"]) == 1
+
+
+def test_status_2_comes_with_249_unless_another_error_is_named(visitor):
+    visitor.server.faults.add(server_status=2, chat_ended=True)
+    visitor.server.faults.add(server_status=2, errors=((240, "not now"),))
+    first, second = visitor.refresh(), visitor.refresh()
+    assert (first["statusCode"], first["chatEnded"], first["errors"][0]["code"]) == (2, True, 249)
+    assert (second["chatEnded"], second["errors"]) == (False, [{"code": 240, "advice": "not now"}])
+
+
+def test_a_start_can_be_refused(visit):
+    visitor = visit()
+    visitor.server.faults.add(operation="start", http_status=400, errors=(240,))
+    answer = visitor.post("/genesys/2/chat/x", {"nickname": "Jonny"})
+    assert (answer.status, answer.json()) == (400, {"errors": [{"code": 240}]})
+    assert visitor.server.chats == []
+
+
+def test_an_http_status_without_errors_has_an_empty_object(visitor):
+    visitor.server.faults.add(http_status=503, retry_after=7)
+    answer = visitor.ask("refresh")
+    assert (answer.status, answer.json(), answer.headers["retry-after"]) == (503, {}, "7")
+
+
+def test_a_body_of_its_own(visitor):
+    visitor.server.faults.add(http_status=403, body=b"<html>Forbidden</html>")
+    answer = visitor.ask("refresh")
+    assert (answer.status, answer.body) == (403, b"<html>Forbidden</html>")
+
+
+@pytest.mark.parametrize(
+    ("fault", "fate", "arrives"),
+    [
+        ({"drop": True}, "drop", False),
+        ({"drop": True, "takes_effect": True}, "drop", True),
+        ({"tear": True}, "tear", True),
+        ({"tear": True, "takes_effect": False}, "tear", False),
+        ({"delay": 2.0}, "whole", True),
+        ({"server_status": 1}, "whole", False),
+        ({"server_status": 1, "takes_effect": True}, "whole", True),
+        ({"http_status": 502}, "whole", False),
+        ({"duplicate": True}, "whole", True),
+    ],
+)
+def test_whether_a_message_arrives_although_its_answer_is_spoilt(visitor, fault, fate, arrives):
+    visitor.server.faults.add(operation="send", **fault)
+    answer = visitor.ask("send", message="hi")
+    assert answer.fate == fate
+    assert answer.delay == fault.get("delay", 0.0)
+    assert len(visitor.refresh(2)["messages"]) == arrives
+
+
+def test_messages_double_and_in_reverse(visitor):
+    visitor.call("send", message="one")
+    visitor.server.faults.add(duplicate=True, reorder=True)
+    assert [message["index"] for message in visitor.refresh()["messages"]] == [2, 2, 1, 1]
+    assert [message["index"] for message in visitor.refresh()["messages"]] == [1, 2]
+
+
+def test_skip_lets_some_pass_and_other_operations_do_not_count(visitor):
+    visitor.server.faults.add(operation="refresh", server_status=1, skip=1)
+    visitor.call("send", message="hi")
+    assert [visitor.refresh()["statusCode"] for _ in range(3)] == [0, 1, 0]
+
+
+def test_a_fault_of_another_dialect_does_not_hit(visitor):
+    visitor.server.faults.add(dialect="v3", server_status=1)
+    assert visitor.refresh()["statusCode"] == 0
+
+
+def test_faults_can_be_called_off(visitor):
+    visitor.server.faults.add(drop=True, times=99)
+    visitor.server.faults.clear()
+    assert visitor.ask("refresh").fate == "whole"
+
+
+@pytest.mark.parametrize("fault", [{}, {"operation": "send", "times": 2}])
+def test_a_fault_in_which_nothing_goes_wrong_is_a_mistake(visitor, fault):
+    with pytest.raises(ValueError, match="goes wrong"):
+        visitor.server.faults.add(**fault)
+
+
+def test_a_fault_in_an_operation_that_does_not_exist_is_a_mistake(visitor):
+    with pytest.raises(ValueError, match="'refesh'; did you mean 'refresh'"):
+        visitor.server.faults.add(operation="refesh", drop=True)
+
+
+def test_a_misspelt_fault_is_a_mistake(visitor):
+    with pytest.raises(TypeError):
+        visitor.server.faults.add(operation="send", server_statos=1)

@@ -1,0 +1,189 @@
+"""The front on a real socket of the loopback interface."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+from urllib.parse import urlencode
+
+import pytest
+import urllib3
+
+from webchat_fsm.server import ChatServer, Script, Step
+from webchat_fsm.server.front import HttpFront
+
+
+@pytest.fixture
+def front():
+    with HttpFront(ChatServer()) as running:
+        yield running
+
+
+@pytest.fixture
+def http():
+    with urllib3.PoolManager(retries=False, timeout=2.0) as pool:
+        yield pool
+
+
+def post(http, url, **fields):
+    kind = {"Content-Type": "application/x-www-form-urlencoded"}
+    return http.request("POST", url, body=urlencode(fields), headers=kind)
+
+
+def test_a_chat_over_http(front, http):
+    started = post(http, front.data_url() + "/", nickname="Jonny").json()
+    ids = {name: started[name] for name in ("secureKey", "userId", "alias")}
+    assert abs(started["messages"][0]["utcTime"] - time.time() * 1000) < 5000
+    front.server.agent("Ann").join().say("Hello")
+    refreshed = post(http, f"{front.data_url()}/{started['chatId']}/refresh", **ids, transcriptPosition=2)
+    assert refreshed.headers["content-type"].startswith("application/json")
+    assert [message["type"] for message in refreshed.json()["messages"]] == ["ParticipantJoined", "Message"]
+
+
+def test_a_file_over_http(front, http):
+    started = post(http, front.data_url(), nickname="Jonny").json()
+    base = f"{front.data_url()}/{started['chatId']}"
+    form = {"secureKey": started["secureKey"], "file": ("a b.png", b"\x89PNG", "image/png")}
+    uploaded = http.request("POST", f"{base}/file", fields=form).json()
+    download = post(http, f"{base}/file/{uploaded['userData']['file-id']}/download", secureKey=started["secureKey"])
+    assert download.data == b"\x89PNG"
+
+
+def test_a_chunked_body_is_read(front, http):
+    def chunks():
+        yield b"nick"
+        yield b"name=Jonny"
+
+    kind = {"Content-Type": "application/x-www-form-urlencoded"}
+    answer = http.request("POST", front.data_url(), body=chunks(), headers=kind, chunked=True)
+    assert answer.json()["messages"][0]["from"]["nickname"] == "Jonny"
+
+
+def test_a_page_on_another_loopback_port_may_ask_and_read(front, http):
+    asked = {
+        "Origin": "http://localhost:8000",
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": "apikey,content-type",
+    }
+    preflight = http.request("OPTIONS", front.data_url(), headers=asked)
+    assert preflight.status == 204
+    allowed = preflight.headers["access-control-allow-headers"].split(", ")
+    assert {"content-type", "apikey", "authorization", "x-api-key", "x-nexus-client-key"} <= set(allowed)
+    answer = http.request("POST", front.data_url(), headers={"Origin": "http://localhost:8000"}, body="nickname=J")
+    for headers in (preflight.headers, answer.headers):
+        assert headers["access-control-allow-origin"] == "http://localhost:8000"
+        assert headers["access-control-allow-credentials"] == "true"
+
+
+def test_a_page_from_elsewhere_may_not_read(front, http):
+    answer = http.request("POST", front.data_url(), headers={"Origin": "http://localhost.evil.example"}, body="x=1")
+    assert "access-control-allow-origin" not in answer.headers
+
+
+def test_a_dropped_answer_is_no_answer(front, http):
+    front.server.faults.add(drop=True)
+    with pytest.raises(urllib3.exceptions.ProtocolError):
+        post(http, front.data_url(), nickname="Jonny")
+    assert post(http, front.data_url(), nickname="Jonny").status == 200
+    assert len(front.server.chats) == 1
+
+
+def test_a_torn_answer_breaks_off_in_the_middle(front):
+    front.server.faults.add(tear=True)
+    host, port = front.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=2.0) as connection:
+        connection.sendall(b"POST /genesys/2/chat/x HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nnickname=J")
+        received = b""
+        while part := connection.recv(65536):
+            received += part
+    head, _, body = received.partition(b"\r\n\r\n")
+    announced = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
+    assert b"200 OK" in head
+    assert body.startswith(b'{"statusCode":0')
+    assert len(body) < announced
+    assert len(front.server.chats) == 1
+
+
+def test_a_torn_answer_is_an_incomplete_read_for_urllib3(front, http):
+    front.server.faults.add(tear=True)
+    with pytest.raises(urllib3.exceptions.ProtocolError):
+        post(http, front.data_url(), nickname="Jonny")
+
+
+def test_a_slow_answer_holds_up_nobody_else(front, http):
+    front.server.faults.add(delay=0.3)
+    slow = threading.Thread(target=post, args=(http, front.data_url()), kwargs={"nickname": "Slow"})
+    began = time.monotonic()
+    slow.start()
+    while len(front.server.faults):
+        time.sleep(0.005)
+    assert post(http, front.data_url(), nickname="Fast").status == 200
+    assert time.monotonic() - began < 0.3
+    slow.join()
+    assert time.monotonic() - began >= 0.3
+
+
+def test_scripted_people_act_while_nobody_asks(http):
+    script = Script(cast={"Ann": "agent"}, steps=(Step(0.05, "Ann", "join"),))
+    with HttpFront(ChatServer(script=script)) as front:
+        post(http, front.data_url(), nickname="Jonny")
+        joined = threading.Event()
+        front.server.on_change(lambda: front.server.current_chat().attended and joined.set())
+        assert joined.wait(3.0)
+
+
+def test_stopping_leaves_no_thread_and_no_port():
+    before = set(threading.enumerate())
+    front = HttpFront(ChatServer()).start()
+    port = int(front.url.rpartition(":")[2])
+    front.stop()
+    front.stop()
+    assert set(threading.enumerate()) == before
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port), timeout=1.0)
+    with HttpFront(ChatServer(), port=port) as again:
+        assert again.url.endswith(f":{port}")
+
+
+def test_a_taken_port_is_an_error_at_once(front):
+    port = int(front.url.rpartition(":")[2])
+    before = threading.active_count()
+    with pytest.raises(OSError, match="address already in use"):
+        HttpFront(ChatServer(), port=port).start()
+    assert threading.active_count() == before
+
+
+def test_a_front_starts_once(front):
+    with pytest.raises(RuntimeError, match="already started"):
+        front.start()
+
+
+def test_keep_alive_connections_serve_many_requests(front, http):
+    answers = [json.loads(post(http, front.data_url(), nickname=str(n)).data) for n in range(20)]
+    assert len({answer["chatId"] for answer in answers}) == 20
+    assert http.connection_from_url(front.url).num_connections == 1
+
+
+def test_many_visitors_and_an_agent_at_once(front, http):
+    """Eight visitors send into one chat while an agent speaks: no event is lost and no index is given twice."""
+    started = post(http, front.data_url(), nickname="Jonny").json()
+    url, key = f"{front.data_url()}/{started['chatId']}", started["secureKey"]
+    ann = front.server.agent("Ann").join()
+
+    def send_some(name: str) -> None:
+        with urllib3.PoolManager(retries=False, timeout=5.0) as own:
+            for number in range(10):
+                assert post(own, f"{url}/send", secureKey=key, message=f"{name}{number}").status == 200
+
+    visitors = [threading.Thread(target=send_some, args=(name,)) for name in "abcdefgh"]
+    for visitor in visitors:
+        visitor.start()
+    for number in range(50):
+        ann.say(f"Ann{number}")
+    for visitor in visitors:
+        visitor.join(10.0)
+    messages = post(http, f"{url}/refresh", secureKey=key).json()["messages"]
+    assert [message["index"] for message in messages] == list(range(1, 133))
+    assert len({message["text"] for message in messages if "text" in message}) == 130

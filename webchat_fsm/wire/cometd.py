@@ -1,0 +1,230 @@
+"""The v2 API over CometD: Bayeux messages out, acknowledgements and pushed envelopes back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from msgspec.structs import replace
+
+from webchat_fsm.config import Config
+from webchat_fsm.core.facts import LinkAnswer, Reply, Verdict
+from webchat_fsm.lifecycle.effects import Call
+from webchat_fsm.lifecycle.words import Json, Response
+from webchat_fsm.wire import gms_v2
+from webchat_fsm.wire.request import FilePart, HttpAnswer, Request, bare, decoded, errors_of, part, text, unreadable
+
+JSON = "application/json;charset=UTF-8"
+HANDSHAKE = {
+    "version": "1.0",
+    "minimumVersion": "1.0",
+    "channel": "/meta/handshake",
+    "supportedConnectionTypes": ["long-polling"],
+    "advice": {"timeout": 60000, "interval": 0},
+}
+GRACE = 10.0
+"""Seconds that an answer may take beyond the time for which a connect is held."""
+
+FILE_OPERATIONS = {"limits": "fileGetLimits", "file": "fileUpload", "download": "fileDownload"}
+UNKNOWN_CLIENT = "402"
+
+
+class CometD:
+    """The CometD dialect of one configuration."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._url = config.comet_d.comet_url.rstrip("/")
+        self._channel = config.comet_d.channel
+
+    def request(self, call: Call) -> Request:
+        """The POST that carries a call: a Bayeux message, or a form for an operation on files."""
+        if call.operation in FILE_OPERATIONS:
+            return self._file_request(call)
+        path, message = _META.get(call.operation, CometD._publish)(self, call)
+        hold = call.fields.get("hold")
+        held = (call.fields["usual"] if hold is None else hold) if call.operation == "connect" else 0.0
+        return Request(
+            operation=call.operation,
+            method="POST",
+            url=self._url + path,
+            headers=self._headers(files=False),
+            body=msgspec.json.encode([{"id": call.fields["id"], **message}]),
+            content_type=JSON,
+            timeout=held + GRACE,
+            max_size=self._config.client.max_answer_size,
+        )
+
+    def _headers(self, *, files: bool) -> dict[str, str]:
+        headers = gms_v2.headers(self._config)
+        return headers if files else {name: value for name, value in headers.items() if name != "apikey"}
+
+    def _handshake(self, call: Call) -> tuple[str, Json]:
+        return "/handshake", HANDSHAKE
+
+    def _connect(self, call: Call) -> tuple[str, Json]:
+        message = {**self._meta(call, "connect"), "connectionType": "long-polling"}
+        hold = call.fields.get("hold")
+        return "/connect", message if hold is None else {**message, "advice": {"timeout": round(hold * 1000)}}
+
+    def _hangup(self, call: Call) -> tuple[str, Json]:
+        return "/disconnect", self._meta(call, "disconnect")
+
+    def _meta(self, call: Call, kind: str) -> Json:
+        return {"channel": f"/meta/{kind}", "clientId": call.fields["client_id"]}
+
+    def _publish(self, call: Call) -> tuple[str, Json]:
+        operation, fields = _OPERATIONS[call.operation](self, call)
+        known = call.session_data
+        data = {
+            "operation": operation,
+            "chatId": known.session_id,
+            "alias": known.alias,
+            "secureKey": known.secure_key,
+            "userId": known.user_id,
+            **fields,
+        }
+        return "/", {"channel": self._channel, "clientId": call.fields["client_id"], "data": data}
+
+    # -- operations ------------------------------------------------------------------------------------------------
+
+    def _start(self, call: Call) -> tuple[str, Json]:
+        given = call.fields["form"]
+        fields: Json = {wire: text(given.get(name)) for name, wire in gms_v2.START_FIELDS}
+        if self._config.endpoint:
+            fields["endpoint"] = self._config.endpoint
+        return "requestChat", {**fields, "text": "", "userData": call.fields["user_data"]}
+
+    def _send(self, call: Call) -> tuple[str, Json]:
+        fields: Json = {"message": call.fields["message"], "messageType": call.fields.get("type") or "text"}
+        if parent := call.fields.get("parentMessageID"):
+            fields["eventAttributes"] = {"general-properties": {"related-event-id": str(parent)}}
+        return "sendMessage", fields
+
+    def _typing(self, call: Call) -> tuple[str, Json]:
+        return call.operation, {"message": str(call.fields.get("message") or "")}
+
+    def _update_data(self, call: Call) -> tuple[str, Json]:
+        return "updateData", {"userData": call.fields["user_data"]}
+
+    def _custom_notice(self, call: Call) -> tuple[str, Json]:
+        kept = ("message", "eventAttributes", "messageType")
+        return "customNotice", {key: call.fields[key] for key in kept if key in call.fields}
+
+    def _notifications(self, call: Call) -> tuple[str, Json]:
+        return "requestNotifications", {"transcriptPosition": call.fields["position"], "message": ""}
+
+    def _disconnect(self, call: Call) -> tuple[str, Json]:
+        return "disconnect", {}
+
+    # -- answers ---------------------------------------------------------------------------------------------------
+
+    def reply(self, call: Call, answer: HttpAnswer) -> Reply:
+        """What an answer to the call means, and what was pushed with it."""
+        if call.operation in FILE_OPERATIONS:
+            return self._file_reply(call, answer)
+        body, fault = decoded(answer.body)
+        response = Response(status=answer.status, body=body, url=self._url)
+        if answer.status != 200:
+            return Reply(verdict=Verdict.BAD, response=response)
+        messages = [message for message in body if isinstance(message, dict)] if isinstance(body, list) else []
+        own = next((one for one in messages if self._is_own(call, one)), None)
+        hung_up = any(one.get("channel") == "/meta/disconnect" for one in messages) and call.operation == "connect"
+        if own is None and not hung_up:
+            return unreadable(call, response, fault or f"no reply to message {call.fields['id']} - at `$`")
+        reply = self._acknowledged(call, own or {}, response)
+        link = replace(reply.link, hung_up=hung_up or reply.link.hung_up)
+        return replace(reply, link=link, pushes=tuple(self._pushes(call, messages)))
+
+    def _is_own(self, call: Call, message: Json) -> bool:
+        same = message.get("id") is not None and str(message["id"]) == call.fields["id"]
+        return "successful" in message and (same or message.get("channel") == _CHANNELS.get(call.operation))
+
+    def _acknowledged(self, call: Call, own: Json, response: Response) -> Reply:
+        advice = own.get("advice") if isinstance(own.get("advice"), dict) else {}
+        told = Response(status=200, body=own, errors=_errors(own), url=response.url)
+        return Reply(
+            verdict=_verdict(call, own, advice or {}),
+            response=told,
+            link=LinkAnswer(
+                client_id=str(own.get("clientId") or ""),
+                timeout=_seconds(advice or {}, "timeout"),
+                interval=_seconds(advice or {}, "interval"),
+                hung_up=call.operation == "connect" and (advice or {}).get("reconnect") == "none",
+            ),
+        )
+
+    def _pushes(self, call: Call, messages: list[Json]) -> list[Reply]:
+        data = [one["data"] for one in messages if one.get("channel") == self._channel and "data" in one]
+        return [gms_v2.read_envelope(call, body, self._pushed(body)) for body in data]
+
+    def _pushed(self, body: Any) -> Response:
+        return Response(status=200, body=body, errors=errors_of(body), url=self._url)
+
+    # -- files -----------------------------------------------------------------------------------------------------
+
+    def _file_request(self, call: Call) -> Request:
+        config = self._config
+        fields: list[tuple[str, str | FilePart]] = [
+            ("operation", FILE_OPERATIONS[call.operation]),
+            ("secureKey", call.session_data.secure_key),
+        ]
+        if call.operation == "file":
+            fields.append(("file", part(call)))
+        elif call.operation == "download":
+            fields.append(("fileId", call.fields["file_id"]))
+        limit = config.file_upload_timeout if call.operation == "file" else config.ajax_timeout
+        download = call.operation == "download"
+        return Request(
+            operation=call.operation,
+            method="POST",
+            url=config.comet_d.api_url,
+            headers=self._headers(files=True),
+            parts=tuple(fields),
+            timeout=limit / 1000 if limit else None,
+            max_size=config.client.max_download_size if download else config.client.max_answer_size,
+        )
+
+    def _file_reply(self, call: Call, answer: HttpAnswer) -> Reply:
+        return gms_v2.read_file(call, answer, bare(self._config.comet_d.api_url))
+
+
+_META: dict[str, Callable[[CometD, Call], tuple[str, Json]]] = {
+    "handshake": CometD._handshake,
+    "connect": CometD._connect,
+    "hangup": CometD._hangup,
+}
+
+_CHANNELS = {"handshake": "/meta/handshake", "connect": "/meta/connect", "hangup": "/meta/disconnect"}
+
+_OPERATIONS: dict[str, Callable[[CometD, Call], tuple[str, Json]]] = {
+    "start": CometD._start,
+    "send": CometD._send,
+    "startTyping": CometD._typing,
+    "stopTyping": CometD._typing,
+    "updateData": CometD._update_data,
+    "customNotice": CometD._custom_notice,
+    "notifications": CometD._notifications,
+    "disconnect": CometD._disconnect,
+}
+
+
+def _verdict(call: Call, own: Json, advice: Json) -> Verdict:
+    if own.get("successful") is True and (call.operation != "handshake" or own.get("clientId")):
+        return Verdict.GOOD
+    again = call.operation == "connect" and advice.get("reconnect") == "handshake"
+    unknown = str(own.get("error") or "").startswith(UNKNOWN_CLIENT)
+    return Verdict.UNKNOWN_CLIENT if call.operation != "handshake" and (unknown or again) else Verdict.REFUSED
+
+
+def _errors(own: Json) -> list[Json]:
+    if own.get("successful") is not False:
+        return []
+    code, _, said = str(own.get("error") or "").partition("::")
+    return [{"code": int(code) if code.isdecimal() else code, "text": said.lstrip(":") or "not successful"}]
+
+
+def _seconds(advice: Json, key: str) -> float | None:
+    value = advice.get(key)
+    return max(0.0, value / 1000) if isinstance(value, int | float) else None
