@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from webchat_fsm.lifecycle.words import Response
     from webchat_fsm.lifecycle.table import State
+    from webchat_fsm.lifecycle.words import Response
 
 
 class WebChatError(Exception):
@@ -34,12 +34,26 @@ class TransportError(WebChatError):
         self.response = response
 
 
+class Sent(Protocol):
+    """A message that was sent: what became of it, its place in the transcript, and how to wait for that."""
+
+    status: str
+    index: int | str | None
+
+    def wait(self, timeout: float) -> bool:
+        """Wait until the message has come back, at most `timeout` seconds; True when it has."""
+        ...
+
+
 class CommandRejected(WebChatError):
     """A command was refused, by the lifecycle or by the server.
 
     `reason` is the literal text of the reference, or the text of the server's fault; `response` is the server's answer
-    where there was one; `legal_in` are the states in which the command would be legal.
+    where there was one; `legal_in` are the states in which the command would be legal. `receipt` is that of a message
+    whose sending had no readable answer: unknown, as it may have arrived, and delivered once it has come back.
     """
+
+    receipt: Sent | None = None
 
     def __init__(
         self,

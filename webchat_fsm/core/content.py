@@ -38,7 +38,7 @@ def take(
     fresh = session.transcript.unseen(arrivals)
     shown: list[Arrival] = []
     for arrival in fresh:
-        message = arrival.message
+        message = replace(arrival.message, restoring=session.catching_up)
         session.transcript.note(arrival)
         _settle_receipt(turn, message)
         if not old:
@@ -80,11 +80,11 @@ def _settle_receipt(turn: Turn, message: Message) -> None:
     if message.sender.type != "Client" or message.type != "Message":
         return
     sendings = turn.session.sendings
-    for sending in sendings:
-        if sending.text == message.text:
-            sendings.remove(sending)
-            turn.decision.effects.append(Delivered(ticket=sending.ticket, index=message.index))
-            return
+    alike = [sending for sending in sendings if sending.text == message.text]
+    if alike:
+        sending = min(alike, key=lambda sending: sending.doubtful)
+        sendings.remove(sending)
+        turn.decision.effects.append(Delivered(ticket=sending.ticket, index=message.index))
 
 
 def _tell(turn: Turn, message: Message) -> None:

@@ -79,7 +79,8 @@ class Reply(Struct, frozen=True, kw_only=True):
     """An answer in the core's words, or the lack of one.
 
     `session_data` holds the ids that the answer carried, None where it carried none; `retry_after` is in seconds;
-    `value` is what a resolved command returns where that is not the response; `link` and `pushes` come over CometD alone.
+    `value` is what a resolved command returns where that is not the response; `link` and `pushes` come over CometD
+    alone.
     """
 
     verdict: Verdict
@@ -107,7 +108,7 @@ class Reply(Struct, frozen=True, kw_only=True):
 
 
 class Asked(Struct, frozen=True, kw_only=True):
-    """A command was given; `data` as documented, files prepared."""
+    """A command was given; `data` as documented, files prepared, a typing preview input looked at (`fits`)."""
 
     command: str
     data: Json = field(default_factory=dict)

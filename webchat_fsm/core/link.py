@@ -100,7 +100,13 @@ def answer(turn: Turn, call: Call, reply: Reply) -> None:
     else:
         hear(turn, call, reply)
         _settle(turn, call, reply)
-    if session.state in _GONE and turn.decision.call is None and call.operation != "hangup" and call.fields.get("client_id"):
+    if session.state in _GONE and turn.decision.call is None:
+        _hang_up(turn, call)
+
+
+def _hang_up(turn: Turn, call: Call) -> None:
+    """The chat is over: say so to the gateway, which lets the held connect go."""
+    if call.operation != "hangup" and call.fields.get("client_id"):
         turn.call("hangup", client_id=call.fields["client_id"])
 
 

@@ -258,12 +258,10 @@ def _verify_session(turn: Turn, data: Json) -> None:
 
 
 def _register_typing_preview_input(turn: Turn, data: Json) -> None:
-    given = data.get("input")
-    kind = getattr(given, "type", "text")
-    if given is None or kind not in ("text", "textarea") or not hasattr(given, "value"):
+    if data["fits"]:
+        turn.resolve()
+    else:
         turn.reject(texts.BAD_INPUT)
-        return
-    turn.resolve()
 
 
 def _register_pre_processor(turn: Turn, data: Json) -> None:

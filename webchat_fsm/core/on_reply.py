@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from webchat_fsm.core import content, uploads
 from webchat_fsm.core.facts import Interrupted, Reply, Timer, Verdict
 from webchat_fsm.core.turn import Turn
+from webchat_fsm.lifecycle.commands import OVER_MEANWHILE
 from webchat_fsm.lifecycle.effects import Call
 from webchat_fsm.lifecycle.events import Failure, Payload, Restored, RestoreFailed, Started
 from webchat_fsm.lifecycle.table import Flag, State, Trigger
@@ -44,7 +45,8 @@ def contact(turn: Turn, reply: Reply) -> None:
 
 
 def _failure(reply: Reply) -> dict[str, Payload]:
-    return {"error": Failure(response=reply.response), "restoreFailed": RestoreFailed(response=reply.response)}
+    answered = None if reply.verdict is Verdict.SILENT else reply.response
+    return {"error": Failure(response=reply.response), "restoreFailed": RestoreFailed(response=answered)}
 
 
 def started(turn: Turn, call: Call, reply: Reply) -> None:
@@ -222,8 +224,12 @@ def _limits(turn: Turn, call: Call, reply: Reply) -> None:
         _other(turn, call, reply)
         return
     contact(turn, reply)
+    turn.session.adopt(reply.session_data)
+    _end_if_over(turn, reply)
     if refused := uploads.refuse(files, reply.limits):
         turn.reject("the server's limits do not allow this upload", refused)
+    elif not turn.session.state.has_session:
+        turn.reject(OVER_MEANWHILE, reply.response)
     else:
         turn.call("file", "sendFile", file=files[0], rest=files[1:])
 
@@ -236,6 +242,18 @@ def _file(turn: Turn, call: Call, reply: Reply) -> None:
         if rest:
             turn.decision.settled = None
             turn.call("file", "sendFile", file=rest[0], rest=rest[1:])
+    elif reply.good and rest:
+        turn.reject(OVER_MEANWHILE, reply.response)
+
+
+def _sent(turn: Turn, call: Call, reply: Reply) -> None:
+    """A send without a readable answer may have arrived all the same; one that was refused has not."""
+    sendings = turn.session.sendings
+    for sending in [sending for sending in sendings if sending.ticket == call.ticket and not reply.good]:
+        sending.doubtful = reply.error is not None
+        if not sending.doubtful:
+            sendings.remove(sending)
+    _other(turn, call, reply)
 
 
 def _history(turn: Turn, call: Call, reply: Reply) -> None:
@@ -262,6 +280,7 @@ _OPERATIONS: dict[str, Callable[[Turn, Call, Reply], None]] = {
     "resume": _resume,
     "restore": restored,
     "disconnect": _disconnect,
+    "send": _sent,
     "limits": _limits,
     "file": _file,
     "history": _history,

@@ -50,10 +50,11 @@ class Settings(NamedTuple):
 
 
 class Sending(Struct):
-    """An own message that has not come back yet."""
+    """An own message that has not come back yet; a doubtful one may never have arrived."""
 
     ticket: int
     text: str
+    doubtful: bool = False
 
 
 class Link(Struct):

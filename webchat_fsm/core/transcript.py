@@ -58,7 +58,8 @@ class TranscriptBook:
 
     def lowest(self) -> object:
         """The index of the oldest message, as the wire has it; None where there is none."""
-        return next((entry.original["index"] for entry in self._entries if entry.original.get("index") is not None), None)
+        indexes = (entry.original.get("index") for entry in self._entries)
+        return next((index for index in indexes if index is not None), None)
 
     def read(self, since: int | str | None = None) -> Transcript:
         """All messages, or those behind the one with that index."""

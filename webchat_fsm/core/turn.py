@@ -32,29 +32,39 @@ class Turn:
     ) -> Row:
         """Take the row for a trigger: say, set and do what it names. `content` stands where the table says CONTENT."""
         session = self.session
-        polled = session.state in POLLING_ON
-        row = machine.fire(session, trigger)
-        self.decision.rows.append(row)
-        if row.dest is not row.source:
-            session.before = row.source
+        row = self._move(trigger)
         if Do.BEGIN in row.does:
             _begin(self)
-        for say in [say for say in row.says if self._due(say)]:
-            if say is not CONTENT:
-                self.publish(say.event, (payloads or {}).get(say.event) or self._usual(say.event))
-            elif content is not None:
-                content()
+        self._speak(row, payloads or {}, content)
         session.flags = (session.flags | frozenset(row.sets)) - frozenset(row.clears)
-        if row.dest in POLLING_ON and not polled and session.transport.polls:
-            self.poll_soon()
+        self._keep_time(row)
         for do in row.does:
             if do is Do.GIVE_UP:
                 self.forget(lost)
             elif do is not Do.BEGIN:
                 _DOINGS[do](self)
-        if row.dest not in POLLING_ON:
-            session.timers.pop(Timer.POLL, None)
         return row
+
+    def _move(self, trigger: Trigger) -> Row:
+        row = machine.fire(self.session, trigger)
+        self.decision.rows.append(row)
+        if row.dest is not row.source:
+            self.session.before = row.source
+        return row
+
+    def _speak(self, row: Row, payloads: Mapping[str, Payload], content: Callable[[], None] | None) -> None:
+        for say in [say for say in row.says if self._due(say)]:
+            if say is not CONTENT:
+                self.publish(say.event, payloads.get(say.event) or self._usual(say.event))
+            elif content is not None:
+                content()
+
+    def _keep_time(self, row: Row) -> None:
+        """Polling begins with the states in which it is on, and ends with them."""
+        if row.dest not in POLLING_ON:
+            self.session.timers.pop(Timer.POLL, None)
+        elif row.source not in POLLING_ON and self.session.transport.polls:
+            self.poll_soon()
 
     def _due(self, say: Say) -> bool:
         has = self.session.has

@@ -31,7 +31,8 @@ BAD_FILTERS = (
     "Missing or invalid filters provided. Please provide a regular expression or an array of regular expressions."
 )
 BAD_INPUT = (
-    "Invalid value provided for the 'input' property. An HTML element reference to a textarea or text input is required."
+    "Invalid value provided for the 'input' property. "
+    "An HTML element reference to a textarea or text input is required."
 )
 NO_PREPROCESSOR = "No preprocessor function provided. Type provided was '{type}'."
 PRIVATE = "Access Denied to private command. Only WebChatService is allowed to invoke this command."
@@ -49,6 +50,7 @@ NO_FILES = "No files provided"
 FOREIGN_CONTENT = "This content is on another server, which must not get the session's token"
 NO_FILE_ID = "No file id provided"
 CLOSED_MEANWHILE = "WebChatService was closed before the server answered"
+OVER_MEANWHILE = "The chat was over before all files were sent"
 
 ALWAYS = frozenset(State)
 OUTSIDE = frozenset({State.IDLE, State.ENDED})
@@ -98,6 +100,7 @@ def _no(text: str, *transports: Transport) -> dict[Transport, str]:
 _COMETD, _GMS, _NEXUS = Transport.COMETD, (Transport.V2, Transport.COMETD), (Transport.V3, Transport.V3_ASYNC)
 _CANNOT = "This transport doesn't support "
 
+# fmt: off
 COMMANDS: dict[str, Rule] = {
     rule.name: rule
     for rule in (
@@ -105,39 +108,37 @@ COMMANDS: dict[str, Rule] = {
         Rule("startChat", OUTSIDE, ALREADY_ACTIVE),
         Rule("endChat", HAS_SESSION | {State.DORMANT}, NO_SESSION),
         Rule("sendMessage", HAS_SESSION, NO_SESSION),
-        Rule("sendCustomNotice", HAS_SESSION, NO_SESSION, unsupported=_no(_CANNOT + "sendCustomNotice command.", *_NEXUS)),
+        Rule("sendCustomNotice", HAS_SESSION, NO_SESSION,
+             unsupported=_no(_CANNOT + "sendCustomNotice command.", *_NEXUS)),
         Rule("sendTyping", HAS_SESSION, NO_SESSION),
         Rule("sendFilteredMessage", HAS_SESSION, NO_SESSION_SHORT),
         Rule("addPrefilter", ALWAYS, any_time=True),
         Rule("updateUserData", ALWAYS, any_time=True),
         Rule("poll", HAS_SESSION, NO_SESSION_SHORT, unsupported=_no(_CANNOT + "polling.", _COMETD), access=PRIVATE),
         Rule("startPoll", HAS_SESSION, NO_SESSION_SHORT, unsupported=_no(_CANNOT + "polling", _COMETD)),
-        Rule(
-            "stopPoll", HAS_SESSION - {State.ACTIVE}, NO_SESSION_SHORT, {State.ACTIVE: NOT_POLLING},
-            unsupported=_no(_CANNOT + "polling", _COMETD),
-        ),
-        Rule("resetPollExceptions", ALWAYS, unsupported=_no(_CANNOT + "resetPollExceptions command.", _COMETD, *_NEXUS)),
-        Rule(
-            "restore", OUTSIDE | {State.DORMANT}, RESTORE_ACTIVE, {State.RESTORING: ALREADY_RESTORING},
-            access=PRIVATE_RESTORE, private=frozenset(Transport) - {Transport.V3_ASYNC}, state_first=True,
-        ),
+        Rule("stopPoll", HAS_SESSION - {State.ACTIVE}, NO_SESSION_SHORT, {State.ACTIVE: NOT_POLLING},
+             unsupported=_no(_CANNOT + "polling", _COMETD)),
+        Rule("resetPollExceptions", ALWAYS,
+             unsupported=_no(_CANNOT + "resetPollExceptions command.", _COMETD, *_NEXUS)),
+        Rule("restore", OUTSIDE | {State.DORMANT}, RESTORE_ACTIVE, {State.RESTORING: ALREADY_RESTORING},
+             access=PRIVATE_RESTORE, private=frozenset(Transport) - {Transport.V3_ASYNC}, state_first=True),
         Rule("getTranscript", ALWAYS, any_time=True),
         Rule("getAgents", ALWAYS, any_time=True),
         Rule("getStats", ALWAYS, any_time=True),
         Rule("sendFile", HAS_SESSION, NO_SESSION),
         Rule("downloadFile", HAS_SESSION, NO_SESSION, unsupported=_no(_CANNOT + "file download.", *_NEXUS)),
         Rule("getSessionData", ALWAYS, any_time=True),
-        Rule("fetchHistory", HAS_SESSION, ONLY_ASYNC, unsupported=_no(ONLY_ASYNC, *(set(Transport) - {Transport.V3_ASYNC}))),
+        Rule("fetchHistory", HAS_SESSION, ONLY_ASYNC,
+             unsupported=_no(ONLY_ASYNC, *(set(Transport) - {Transport.V3_ASYNC}))),
         Rule("registerTypingPreviewInput", ALWAYS, any_time=True),
         Rule("registerPreProcessor", ALWAYS, any_time=True),
         Rule("verifySession", ALWAYS),
-        Rule(
-            "getFileLimits", HAS_SESSION, NO_SESSION, unsupported=_no(_CANNOT + "getFileLimits command.", *_NEXUS),
-            extra=True,
-        ),
-        Rule("fetch", HAS_SESSION, NO_SESSION, unsupported=_no(_CANNOT + "fetching content.", *_GMS), extra=True),
+        Rule("getFileLimits", HAS_SESSION, NO_SESSION, extra=True,
+             unsupported=_no(_CANNOT + "getFileLimits command.", *_NEXUS)),
+        Rule("fetch", HAS_SESSION, NO_SESSION, extra=True, unsupported=_no(_CANNOT + "fetching content.", *_GMS)),
     )
-}  # fmt: skip
+}
+# fmt: on
 """Every command by its documented name; `extra` marks those that are no part of the reference."""
 
 DOCUMENTED = tuple(rule for rule in COMMANDS.values() if not rule.extra)

@@ -1,7 +1,7 @@
 """The 29 events of the reference: their payloads, the transports that have them, and what they mean.
 
-On the Python face a payload is one of the structs below, or None for an event without data; on the bus it is a dict with
-the documented camelCase keys, which `item` makes.
+On the Python face a payload is one of the structs below, or None for an event without data; on the bus it is a dict
+with the documented camelCase keys, which `item` makes.
 """
 
 from __future__ import annotations

@@ -7,15 +7,15 @@ Two rules.
 
 Theory of operation. A command, an answer or a due timer becomes a `Trigger`. Of the rows with the session's state and
 that trigger, the first whose guards all hold is taken: what it `says` is published in order, a `Say` with a condition
-only if that flag was set (or clear) before the row; then flags are set and cleared and what it `does` is done. `CONTENT`
-in `says` marks where the messages of an answer come in: their own events, then one `messageReceived`.
+only if that flag was set (or clear) before the row; then flags are set and cleared and what it `does` is done.
+`CONTENT` in `says` marks where the messages of an answer come in: their own events, then one `messageReceived`.
 
 Decisions that the reference leaves open are told in the `why` of their row.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from functools import cache
 from typing import NamedTuple
@@ -44,7 +44,7 @@ MEANING: dict[State, str] = {
     State.STARTING: "a start request is in flight",
     State.ACTIVE: "session open, automatic polling off (over CometD: connected, delivery is pushed)",
     State.POLLING: "session open, automatic polling on",
-    State.OFFLINE: "session open, and more polls (over CometD: reconnects) in a row have failed than pollExceptionLimit",
+    State.OFFLINE: "session open, more polls (over CometD: reconnects) in a row have failed than pollExceptionLimit",
     State.RESTORING: "a saved session is being taken up again",
     State.DORMANT: "an asynchronous session lives on at the server and is not attached here",
     State.ENDED: "the session is over; transcript, agents and stats can still be read",
@@ -52,7 +52,7 @@ MEANING: dict[State, str] = {
 
 
 class Transport(StrEnum):
-    """The ways to reach a chat server that the reference documents; asynchronous v3 is a way of its own."""
+    """The ways to reach a chat server that the reference documents; asynchronous v3 is one of its own."""
 
     V2 = "v2"
     COMETD = "cometd"
@@ -195,6 +195,23 @@ HAS_SESSION = frozenset({S.ACTIVE, S.POLLING, S.OFFLINE})
 POLLING_ON = frozenset({S.POLLING, S.OFFLINE})
 CLOSED_STATES = (S.IDLE, S.ENDED, S.DORMANT)
 
+_OPEN_STATES = (S.ACTIVE, S.POLLING, S.OFFLINE)
+_POLLED_STATES = (S.POLLING, S.OFFLINE)
+
+
+def _say(*events: str) -> tuple[Say, ...]:
+    return tuple(map(Say, events))
+
+
+_PENDING = Say("connectionPending", unless=(F.PENDING,))
+_WENT_OFFLINE = Say("chatServerWentOffline", unless=(F.WENT_OFFLINE, F.RESTORED_OFFLINE))
+_RECONNECTED = Say("reconnected", when=(F.DISCONNECTED,))
+_BACK = (
+    Say("chatServerBackOnline", when=(F.WENT_OFFLINE, F.RESTORED_OFFLINE)),
+    Say("connectionRestored", when=(F.PENDING,)),
+    _RECONNECTED,
+    CONTENT,
+)
 _FAREWELL = (
     Say("supervisorDisconnected", when=(F.SUPERVISOR_IN,)),
     Say("agentDisconnected", when=(F.AGENT_IN,)),
@@ -202,139 +219,142 @@ _FAREWELL = (
     Say("clientDisconnected", unless=(F.CLIENT_OUT,)),
     Say("ended"),
 )
-_BACK = (
-    Say("chatServerBackOnline", when=(F.WENT_OFFLINE, F.RESTORED_OFFLINE)),
-    Say("connectionRestored", when=(F.PENDING,)),
-    Say("reconnected", when=(F.DISCONNECTED,)),
-    CONTENT,
-)
 _TROUBLES = (F.DISCONNECTED, F.PENDING, F.WENT_OFFLINE, F.RESTORED_OFFLINE)
-_OUT = (Do.GIVE_UP, Do.FINISH, Do.LEAVE)
+_OVER = (Do.GIVE_UP, Do.FINISH, Do.LEAVE)
+_FORGET = (Do.GIVE_UP, Do.LEAVE)
 
 
-def _rows() -> Iterator[Row]:
-    for state in CLOSED_STATES:
-        yield Row(state, T.OPEN, S.RESTORING, (G.RESTORABLE,), (Say("ready"),), why="ready and restore are one commit")
-        yield Row(state, T.OPEN, state, (), (Say("ready"),))
-
-    for state in (S.IDLE, S.ENDED):
-        yield Row(state, T.START, S.STARTING, does=(Do.BEGIN, Do.GIVE_UP), why="a saved session is given up")
-    kept = (Do.KEEP,)
-    begun = (Say("started"), Say("pollingStarted"))
-    said = "messages of the start answer are not taken: the first poll asks from position 1"
-    yield Row(S.STARTING, T.START_CONFIRMED, S.POLLING, (G.POLLS,), begun, does=kept, why=said)
-    yield Row(S.STARTING, T.START_CONFIRMED, S.ACTIVE, (G.PUSHES,), begun, does=kept)
-    refused = "a v2 envelope with statusCode not 0 only rejects"
-    yield Row(S.STARTING, T.START_REFUSED, S.IDLE, (G.GMS,), does=(Do.LEAVE,), why=refused)
-    yield Row(S.STARTING, T.START_FAILED, S.IDLE, (), (Say("error"),), does=(Do.LEAVE,))
-
-    yield Row(S.ACTIVE, T.START_POLL, S.POLLING, (G.POLLS,), (Say("pollingStarted"),))
-    yield Row(S.POLLING, T.START_POLL, S.POLLING, why="resolves, publishes nothing")
-    yield Row(S.OFFLINE, T.START_POLL, S.OFFLINE, why="resolves, does nothing: offline probes already")
-    for state in (S.POLLING, S.OFFLINE):
-        yield Row(state, T.STOP_POLL, S.ACTIVE, (G.POLLS,), (Say("pollingStopped"),), why="counter and flags survive")
-
-    for state in (S.ACTIVE, S.POLLING, S.OFFLINE):
-        yield Row(
-            state, T.NO_ANSWER, state, (), (Say("disconnected", unless=(F.DISCONNECTED,)),), sets=(F.DISCONNECTED,),
-            why="refused, DNS, TLS, reset, time-out or a torn body",
-        )  # fmt: skip
-    pending = Say("connectionPending", unless=(F.PENDING,))
-    leaving = "the user leaves: nothing is told of trouble any more"
-    yield Row(S.ACTIVE, T.POLL_FAILED, S.ACTIVE, (G.ENDING,), does=(Do.COUNT,), why=leaving)
-    for state, guards in ((S.POLLING, ()), (S.ACTIVE, (G.PUSHES,))):
-        yield Row(
-            state, T.POLL_FAILED, S.OFFLINE, (*guards, G.OVER_LIMIT),
-            (pending, Say("chatServerWentOffline", unless=(F.WENT_OFFLINE, F.RESTORED_OFFLINE))),
-            sets=(F.PENDING, F.WENT_OFFLINE), does=(Do.COUNT,),
-            why="the limit must be exceeded: the 6th failure with limit 5, the 1st with limit 0",
-        )  # fmt: skip
-        yield Row(state, T.POLL_FAILED, state, guards, (pending,), sets=(F.PENDING,), does=(Do.COUNT,))
-    last = "the last poll before stopPoll: counted in silence"
-    yield Row(S.ACTIVE, T.POLL_FAILED, S.ACTIVE, does=(Do.COUNT,), why=last)
-    yield Row(S.OFFLINE, T.POLL_FAILED, S.OFFLINE, does=(Do.COUNT,))
-
-    answered = (Do.ZERO, Do.KEEP)
-    for state, dest, guards in (
-        (S.POLLING, S.POLLING, ()),
-        (S.OFFLINE, S.POLLING, (G.POLLS,)),
-        (S.OFFLINE, S.ACTIVE, (G.PUSHES,)),
-        (S.ACTIVE, S.ACTIVE, ()),
-    ):
-        yield Row(
-            state, T.POLL_ANSWERED, dest, guards, _BACK, clears=_TROUBLES, does=answered,
-            why="connectionRestored also ends a pending that never exceeded the limit",
-        )  # fmt: skip
-    for state in (S.ACTIVE, S.POLLING, S.OFFLINE):
-        yield Row(
-            state, T.ANSWERED, state, (), (Say("reconnected", when=(F.DISCONNECTED,)),), clears=(F.DISCONNECTED,),
-            why="leaving offline needs a poll",
-        )  # fmt: skip
-        yield Row(state, T.CONTENT_CAME, state, (), (CONTENT,), why="in index order, each message once")
-        badly = "non-2xx other than 429, unreadable, or statusCode 2; a failed poll follows"
-        yield Row(state, T.MISANSWERED, state, (), (Say("error", unless=(F.ENDING,)),), why=badly)
-        typing = Say("clientTypingStarted", unless=(F.CLIENT_TYPING,))
-        yield Row(state, T.TYPE, state, (), (typing,), sets=(F.CLIENT_TYPING,), why="repeats restart the countdown")
-        typed = Say("clientTypingStopped", when=(F.CLIENT_TYPING,))
-        yield Row(state, T.TYPING_OVER, state, (), (typed,), clears=(F.CLIENT_TYPING,), why="2 s passed, or a send")
-
-    told, gone = "the transcript itself has told who left", "nobody is left to tell who left"
-    for trigger, first, silent_end in ((T.CHAT_ENDED, (), told), (T.SESSION_LOST, (Say("error"),), gone)):
-        for state in (S.POLLING, S.OFFLINE):
-            says = (*first, Say("pollingStopped"), Say("ended"))
-            yield Row(state, trigger, S.ENDED, (), says, does=_OUT, why=silent_end)
-        yield Row(S.ACTIVE, trigger, S.ENDED, (G.ENDING,), _FAREWELL, does=_OUT, why="endChat settles by its own answer")
-        yield Row(S.ACTIVE, trigger, S.ENDED, (), (*first, Say("ended")), does=_OUT, why=silent_end)
-
-    for state in (S.POLLING, S.OFFLINE):
-        yield Row(state, T.END, S.ACTIVE, (), (Say("pollingStopped"),), sets=(F.ENDING,))
-    yield Row(S.ACTIVE, T.END, S.ACTIVE, sets=(F.ENDING,), why="a poll in flight is not cut, its answer is taken")
-    yield Row(S.ACTIVE, T.LEFT, S.ENDED, (G.ENDING,), _FAREWELL, does=_OUT, why="answered or failed: it is over here")
-    yield Row(S.DORMANT, T.END, S.DORMANT, sets=(F.ENDING,))
-    yield Row(S.DORMANT, T.LEFT, S.ENDED, (G.ENDING,), (Say("clientDisconnected"), Say("ended")), does=_OUT)
-
-    for state in CLOSED_STATES:
-        yield Row(state, T.RESTORE, S.RESTORING)
-    forgotten = (Do.GIVE_UP, Do.LEAVE)
-    failed, error = Say("restoreFailed"), Say("error")
-    too_old = (Say("restoreTimeout"),)
-    yield Row(S.RESTORING, T.SAVED_TOO_OLD, S.IDLE, (G.GMS,), too_old, does=forgotten, why="no request is made")
-    for state in (S.IDLE, S.ENDED):
-        yield Row(state, T.SAVED_TOO_OLD, state, (G.GMS,), too_old, does=(Do.GIVE_UP,), why="verifySession has looked")
-    yield Row(S.RESTORING, T.FOUND_ENDED, S.IDLE, (G.GMS,), too_old, does=forgotten)
-    yield Row(S.RESTORING, T.FOUND_ENDED, S.IDLE, (G.NEXUS,), (failed,), does=forgotten)
-    unbegun = "no `ended`: nothing had begun here"
-    yield Row(S.RESTORING, T.RESTORE_LOST, S.IDLE, (), (failed, error), does=forgotten, why=unbegun)
-    kept_on = "the saved session is kept: open or restore tries again, startChat (when dormant: endChat) gives it up"
-    for trigger, said_of_it in ((T.RESTORE_UNANSWERED, (failed,)), (T.RESTORE_MISANSWERED, (failed, error))):
-        for dest, guards in ((S.DORMANT, (G.ASYNC,)), (S.IDLE, ())):
-            yield Row(S.RESTORING, trigger, dest, guards, said_of_it, does=(Do.LEAVE,), why=kept_on)
-    restored = (Say("restored"), CONTENT, Say("pollingStarted"))
-    yield Row(S.RESTORING, T.RESTORE_CONFIRMED, S.POLLING, (G.POLLS,), restored, does=(Do.BEGIN, Do.KEEP))
-    yield Row(S.RESTORING, T.RESTORE_CONFIRMED, S.ACTIVE, (G.PUSHES,), restored, does=(Do.BEGIN, Do.KEEP))
-    yield Row(
-        S.RESTORING, T.RESTORE_CONFIRMED_OFFLINE, S.OFFLINE, (G.GMS,),
-        (Say("restored"), CONTENT, Say("restoredOffline"), Say("pollingStarted")),
-        sets=(F.RESTORED_OFFLINE,), does=(Do.BEGIN, Do.SATURATE, Do.KEEP),
-        why="the first good answer brings the transcript, still marked restoring",
-    )  # fmt: skip
-
-    for state in (S.ACTIVE, S.POLLING, S.OFFLINE, S.RESTORING):
-        yield Row(state, T.CLOSE, S.DORMANT, (G.ASYNC,), does=(Do.LEAVE,), why="the session stays saved")
-        yield Row(state, T.CLOSE, S.IDLE, does=(Do.LEAVE,), why="the session stays saved")
-    cut = "the request is cut; the chat may live on at the server until its own time-out"
-    yield Row(S.STARTING, T.CLOSE, S.IDLE, does=(Do.LEAVE,), why=cut)
-    for state in CLOSED_STATES:
-        yield Row(state, T.CLOSE, state, does=(Do.LEAVE,))
-
-    yield Row(S.STARTING, T.INTERRUPTED, S.IDLE, does=(Do.LEAVE,), why="KeyboardInterrupt or SystemExit in the caller")
-    yield Row(S.RESTORING, T.INTERRUPTED, S.ENDED, (G.WAS_ENDED,), does=(Do.LEAVE,))
-    yield Row(S.RESTORING, T.INTERRUPTED, S.DORMANT, (G.WAS_DORMANT,), does=(Do.LEAVE,))
-    yield Row(S.RESTORING, T.INTERRUPTED, S.IDLE, does=(Do.LEAVE,))
+def _rows(
+    sources: State | Iterable[State],
+    trigger: Trigger,
+    dest: State | None,
+    *guards: Guard,
+    says: Iterable[Say] = (),
+    sets: tuple[Flag, ...] = (),
+    clears: tuple[Flag, ...] = (),
+    does: tuple[Do, ...] = (),
+    why: str = "",
+) -> Iterator[Row]:
+    """One row for each source; without a destination the session stays where it is."""
+    for source in (sources,) if isinstance(sources, State) else sources:
+        yield Row(source, trigger, source if dest is None else dest, guards, tuple(says), sets, clears, does, why)
 
 
-ROWS: tuple[Row, ...] = tuple(_rows())
+# fmt: off
+ROWS: tuple[Row, ...] = (
+    # opening
+    *_rows(CLOSED_STATES, T.OPEN, S.RESTORING, G.RESTORABLE, says=_say("ready"),
+           why="ready and restore are one commit"),
+    *_rows(CLOSED_STATES, T.OPEN, None, says=_say("ready")),
+
+    # starting
+    *_rows((S.IDLE, S.ENDED), T.START, S.STARTING, does=(Do.BEGIN, Do.GIVE_UP), why="a saved session is given up"),
+    *_rows(S.STARTING, T.START_CONFIRMED, S.POLLING, G.POLLS, says=_say("started", "pollingStarted"), does=(Do.KEEP,),
+           why="messages of the start answer are not taken: the first poll asks from position 1"),
+    *_rows(S.STARTING, T.START_CONFIRMED, S.ACTIVE, G.PUSHES, says=_say("started"), does=(Do.KEEP,)),
+    *_rows(S.STARTING, T.START_REFUSED, S.IDLE, G.GMS, does=(Do.LEAVE,),
+           why="a v2 envelope with statusCode not 0 only rejects"),
+    *_rows(S.STARTING, T.START_FAILED, S.IDLE, says=_say("error"), does=(Do.LEAVE,)),
+
+    # polling, on and off
+    *_rows(S.ACTIVE, T.START_POLL, S.POLLING, G.POLLS, says=_say("pollingStarted")),
+    *_rows(S.POLLING, T.START_POLL, None, why="resolves, publishes nothing"),
+    *_rows(S.OFFLINE, T.START_POLL, None, why="resolves, does nothing: offline probes already"),
+    *_rows(_POLLED_STATES, T.STOP_POLL, S.ACTIVE, G.POLLS, says=_say("pollingStopped"),
+           why="counter and flags survive"),
+
+    # trouble
+    *_rows(_OPEN_STATES, T.NO_ANSWER, None, says=[Say("disconnected", unless=(F.DISCONNECTED,))],
+           sets=(F.DISCONNECTED,), why="refused, DNS, TLS, reset, time-out or a torn body"),
+    *_rows(_OPEN_STATES, T.MISANSWERED, None, says=[Say("error", unless=(F.ENDING,))],
+           why="non-2xx other than 429, unreadable, or statusCode 2; a failed poll follows"),
+    *_rows(S.ACTIVE, T.POLL_FAILED, None, G.ENDING, does=(Do.COUNT,),
+           why="the user leaves: no trouble is told any more"),
+    *_rows(S.POLLING, T.POLL_FAILED, S.OFFLINE, G.OVER_LIMIT, says=[_PENDING, _WENT_OFFLINE],
+           sets=(F.PENDING, F.WENT_OFFLINE), does=(Do.COUNT,),
+           why="the limit must be exceeded: the 6th failure with limit 5, the 1st with limit 0"),
+    *_rows(S.POLLING, T.POLL_FAILED, None, says=[_PENDING], sets=(F.PENDING,), does=(Do.COUNT,)),
+    *_rows(S.ACTIVE, T.POLL_FAILED, S.OFFLINE, G.PUSHES, G.OVER_LIMIT, says=[_PENDING, _WENT_OFFLINE],
+           sets=(F.PENDING, F.WENT_OFFLINE), does=(Do.COUNT,)),
+    *_rows(S.ACTIVE, T.POLL_FAILED, None, G.PUSHES, says=[_PENDING], sets=(F.PENDING,), does=(Do.COUNT,)),
+    *_rows(S.ACTIVE, T.POLL_FAILED, None, does=(Do.COUNT,), why="the last poll before stopPoll: counted in silence"),
+    *_rows(S.OFFLINE, T.POLL_FAILED, None, does=(Do.COUNT,)),
+
+    # answers
+    *_rows((S.POLLING, S.ACTIVE), T.POLL_ANSWERED, None, says=_BACK, clears=_TROUBLES, does=(Do.ZERO, Do.KEEP),
+           why="connectionRestored also ends a pending that never exceeded the limit"),
+    *_rows(S.OFFLINE, T.POLL_ANSWERED, S.POLLING, G.POLLS, says=_BACK, clears=_TROUBLES, does=(Do.ZERO, Do.KEEP)),
+    *_rows(S.OFFLINE, T.POLL_ANSWERED, S.ACTIVE, G.PUSHES, says=_BACK, clears=_TROUBLES, does=(Do.ZERO, Do.KEEP)),
+    *_rows(_OPEN_STATES, T.ANSWERED, None, says=[_RECONNECTED], clears=(F.DISCONNECTED,),
+           why="leaving offline needs a poll"),
+    *_rows(_OPEN_STATES, T.CONTENT_CAME, None, says=[CONTENT], why="in index order, each message once"),
+
+    # the user types
+    *_rows(_OPEN_STATES, T.TYPE, None, says=[Say("clientTypingStarted", unless=(F.CLIENT_TYPING,))],
+           sets=(F.CLIENT_TYPING,), why="repeats restart the countdown"),
+    *_rows(_OPEN_STATES, T.TYPING_OVER, None, says=[Say("clientTypingStopped", when=(F.CLIENT_TYPING,))],
+           clears=(F.CLIENT_TYPING,), why="2 s passed, or a send"),
+
+    # the server ends it
+    *_rows(_POLLED_STATES, T.CHAT_ENDED, S.ENDED, says=_say("pollingStopped", "ended"), does=_OVER,
+           why="the transcript itself has told who left"),
+    *_rows(S.ACTIVE, T.CHAT_ENDED, S.ENDED, G.ENDING, says=_FAREWELL, does=_OVER,
+           why="endChat settles by its own answer"),
+    *_rows(S.ACTIVE, T.CHAT_ENDED, S.ENDED, says=_say("ended"), does=_OVER),
+    *_rows(_POLLED_STATES, T.SESSION_LOST, S.ENDED, says=_say("error", "pollingStopped", "ended"), does=_OVER,
+           why="nobody is left to tell who left"),
+    *_rows(S.ACTIVE, T.SESSION_LOST, S.ENDED, G.ENDING, says=_FAREWELL, does=_OVER),
+    *_rows(S.ACTIVE, T.SESSION_LOST, S.ENDED, says=_say("error", "ended"), does=_OVER),
+
+    # the user ends it
+    *_rows(_POLLED_STATES, T.END, S.ACTIVE, says=_say("pollingStopped"), sets=(F.ENDING,)),
+    *_rows(S.ACTIVE, T.END, None, sets=(F.ENDING,), why="a poll in flight is not cut, its answer is taken"),
+    *_rows(S.ACTIVE, T.LEFT, S.ENDED, G.ENDING, says=_FAREWELL, does=_OVER, why="answered or failed: it is over here"),
+    *_rows(S.DORMANT, T.END, None, sets=(F.ENDING,)),
+    *_rows(S.DORMANT, T.LEFT, S.ENDED, G.ENDING, says=_say("clientDisconnected", "ended"), does=_OVER),
+
+    # restoring
+    *_rows(CLOSED_STATES, T.RESTORE, S.RESTORING),
+    *_rows(S.RESTORING, T.SAVED_TOO_OLD, S.IDLE, G.GMS, says=_say("restoreTimeout"), does=_FORGET,
+           why="no request is made"),
+    *_rows((S.IDLE, S.ENDED), T.SAVED_TOO_OLD, None, G.GMS, says=_say("restoreTimeout"), does=(Do.GIVE_UP,),
+           why="verifySession has looked"),
+    *_rows(S.RESTORING, T.FOUND_ENDED, S.IDLE, G.GMS, says=_say("restoreTimeout"), does=_FORGET),
+    *_rows(S.RESTORING, T.FOUND_ENDED, S.IDLE, G.NEXUS, says=_say("restoreFailed"), does=_FORGET),
+    *_rows(S.RESTORING, T.RESTORE_LOST, S.IDLE, says=_say("restoreFailed", "error"), does=_FORGET,
+           why="no `ended`: nothing had begun here"),
+    *_rows(S.RESTORING, T.RESTORE_UNANSWERED, S.DORMANT, G.ASYNC, says=_say("restoreFailed"), does=(Do.LEAVE,),
+           why="the saved session is kept: open or restore tries again, endChat gives it up"),
+    *_rows(S.RESTORING, T.RESTORE_UNANSWERED, S.IDLE, says=_say("restoreFailed"), does=(Do.LEAVE,),
+           why="the saved session is kept: close and open try again, startChat gives it up"),
+    *_rows(S.RESTORING, T.RESTORE_MISANSWERED, S.DORMANT, G.ASYNC, says=_say("restoreFailed", "error"),
+           does=(Do.LEAVE,), why="the saved session is kept"),
+    *_rows(S.RESTORING, T.RESTORE_MISANSWERED, S.IDLE, says=_say("restoreFailed", "error"), does=(Do.LEAVE,),
+           why="the saved session is kept"),
+    *_rows(S.RESTORING, T.RESTORE_CONFIRMED, S.POLLING, G.POLLS,
+           says=[Say("restored"), CONTENT, Say("pollingStarted")], does=(Do.BEGIN, Do.KEEP)),
+    *_rows(S.RESTORING, T.RESTORE_CONFIRMED, S.ACTIVE, G.PUSHES, says=[Say("restored"), CONTENT],
+           does=(Do.BEGIN, Do.KEEP)),
+    *_rows(S.RESTORING, T.RESTORE_CONFIRMED_OFFLINE, S.OFFLINE, G.GMS,
+           says=[Say("restored"), CONTENT, Say("restoredOffline"), Say("pollingStarted")],
+           sets=(F.RESTORED_OFFLINE,), does=(Do.BEGIN, Do.SATURATE, Do.KEEP),
+           why="the first good answer brings the transcript, still marked restoring"),
+
+    # closing
+    *_rows((*_OPEN_STATES, S.RESTORING), T.CLOSE, S.DORMANT, G.ASYNC, does=(Do.LEAVE,), why="the session stays saved"),
+    *_rows((*_OPEN_STATES, S.RESTORING), T.CLOSE, S.IDLE, does=(Do.LEAVE,), why="the session stays saved"),
+    *_rows(S.STARTING, T.CLOSE, S.IDLE, does=(Do.LEAVE,),
+           why="the request is cut; the chat may live on at the server until its own time-out"),
+    *_rows(CLOSED_STATES, T.CLOSE, None, does=(Do.LEAVE,)),
+
+    # the caller is interrupted
+    *_rows(S.STARTING, T.INTERRUPTED, S.IDLE, does=(Do.LEAVE,), why="KeyboardInterrupt or SystemExit in the caller"),
+    *_rows(S.RESTORING, T.INTERRUPTED, S.ENDED, G.WAS_ENDED, does=(Do.LEAVE,)),
+    *_rows(S.RESTORING, T.INTERRUPTED, S.DORMANT, G.WAS_DORMANT, does=(Do.LEAVE,)),
+    *_rows(S.RESTORING, T.INTERRUPTED, S.IDLE, does=(Do.LEAVE,)),
+)
 """The table. Of several rows for one state and trigger the first admitted one counts."""
+# fmt: on
 
 
 def rows_of(transport: Transport) -> tuple[Row, ...]:
@@ -352,6 +372,10 @@ def reachable(transport: Transport) -> frozenset[State]:
 
 
 OPENING_EVENTS = frozenset(
-    say.event for row in ROWS if row.source in (S.STARTING, S.RESTORING, *CLOSED_STATES) for say in row.says
-) - {"ended", "clientDisconnected", "messageReceived"}  # fmt: skip
+    say.event
+    for row in ROWS
+    if row.source not in HAS_SESSION and row.dest is not S.ENDED
+    for say in row.says
+    if say is not CONTENT
+)
 """Events that can still come while no session is open: those of opening, starting and restoring one."""

@@ -65,7 +65,7 @@ class Message(Struct, frozen=True, kw_only=True):
 
 
     def altered(self, item: Mapping[str, Any]) -> Message:
-        """This message with what a preprocessor has made of its bus form; its index stays."""
+        """The message with what a preprocessor has made of its bus form; its index stays."""
         sender = item.get("from")
         if not isinstance(sender, Mapping):
             sender = {}

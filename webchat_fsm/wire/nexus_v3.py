@@ -18,7 +18,6 @@ from webchat_fsm.lifecycle.effects import Call
 from webchat_fsm.lifecycle.words import Json, Message, Response, Sender, SessionData
 from webchat_fsm.wire.request import (
     FORM,
-    FilePart,
     HttpAnswer,
     Request,
     bare,

@@ -28,8 +28,8 @@ class FilePart(Struct, frozen=True, kw_only=True):
 class Request(Struct, frozen=True, kw_only=True):
     """One HTTP request. `timeout` is a total deadline in seconds, None for none.
 
-    A body is either `body` with `content_type`, or `parts`, which travel as multipart/form-data. `repeatable` tells that
-    the server may see it twice; `max_size` bounds the answer in bytes.
+    A body is either `body` with `content_type`, or `parts`, which travel as multipart/form-data. `repeatable` tells
+    that the server may see it twice; `max_size` bounds the answer in bytes.
     """
 
     operation: str
