@@ -1,0 +1,52 @@
+"""Every example of the README runs as it stands there, and its first lines are the two commands."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+README = Path(__file__).parent.parent / "README.md"
+TEXT = README.read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
+PYTHON = [code for language, code in BLOCKS if language == "python"]
+STORIES = [code for code in PYTHON if "def test_" in code]
+PROGRAMS = [code for code in PYTHON if "def test_" not in code]
+
+
+def _heading(code: str) -> str:
+    return TEXT[: TEXT.index(code)].rpartition("\n## ")[2].partition("\n")[0]
+
+
+@pytest.mark.parametrize("code", PROGRAMS, ids=_heading)
+def test_an_example_runs_as_it_stands(code: str, tmp_path: Path) -> None:
+    program = subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert program.returncode == 0, program.stderr
+
+
+def test_the_stories_pass_where_the_package_is_installed(tmp_path: Path) -> None:
+    for number, code in enumerate(STORIES):
+        (tmp_path / f"test_story_{number}.py").write_text(code, encoding="utf-8")
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stdout
+
+
+def test_it_opens_with_two_commands_of_one_line_each() -> None:
+    first, second = [code for language, code in BLOCKS if language == "sh"][:2]
+    assert first.count("\n") == second.count("\n") == 1
+    assert first.strip().endswith("webchat-fsm demo")
+    assert "pytest" in second
+
+
+def test_what_it_links_to_is_there() -> None:
+    links = re.findall(r"\]\((?!https?:)([^)#]+)\)", TEXT)
+    assert links
+    assert [link for link in links if not (README.parent / link).exists()] == []
