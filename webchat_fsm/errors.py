@@ -66,7 +66,8 @@ class CommandRejected(WebChatError):
     ) -> None:
         self.command, self.reason, self.state, self.response = command, reason, state, response
         self.legal_in = frozenset(legal_in)
-        hint = f"; legal in: {', '.join(sorted(self.legal_in))}" if self.legal_in and state not in self.legal_in else ""
+        by_state = response is None and bool(self.legal_in) and state not in self.legal_in
+        hint = f"; legal in: {', '.join(sorted(self.legal_in))}" if by_state else ""
         super().__init__(f"{command} rejected in state {state}: {reason}{hint}")
 
 

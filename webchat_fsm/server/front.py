@@ -175,7 +175,7 @@ class _Running:
         return (self._server.clock or wall_clock)()
 
     async def _keep_time(self) -> None:
-        while True:
+        while not self._stop.is_set():  # wait_for of Python 3.11 may swallow the cancellation when news comes with it
             due = self._server.tick(self._now())
             await self._until(due)
 

@@ -5,15 +5,27 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
 from msgspec.structs import replace
 
 from webchat_fsm.config import Config
 from webchat_fsm.core.facts import LinkAnswer, Reply, Verdict
+from webchat_fsm.errors import TransportError
 from webchat_fsm.lifecycle.effects import Call
 from webchat_fsm.lifecycle.words import Json, Response
 from webchat_fsm.wire import gms_v2
-from webchat_fsm.wire.request import FilePart, HttpAnswer, Request, bare, decoded, errors_of, part, text, unreadable
+from webchat_fsm.wire.request import (
+    FilePart,
+    HttpAnswer,
+    Request,
+    bare,
+    decoded,
+    errors_of,
+    json_body,
+    part,
+    retry_after,
+    text,
+    unreadable,
+)
 
 JSON = "application/json;charset=UTF-8"
 HANDSHAKE = {
@@ -25,6 +37,12 @@ HANDSHAKE = {
 }
 GRACE = 10.0
 """Seconds that an answer may take beyond the time for which a connect is held."""
+
+FAREWELL = 2.0
+"""Seconds for which the answer to a hang-up is waited for."""
+
+LONGEST_ADVICE = 3600.0
+"""Seconds beyond which advice is not followed."""
 
 FILE_OPERATIONS = {"limits": "fileGetLimits", "file": "fileUpload", "download": "fileDownload"}
 UNKNOWN_CLIENT = "402"
@@ -43,16 +61,14 @@ class CometD:
         if call.operation in FILE_OPERATIONS:
             return self._file_request(call)
         path, message = _META.get(call.operation, CometD._publish)(self, call)
-        hold = call.fields.get("hold")
-        held = (call.fields["usual"] if hold is None else hold) if call.operation == "connect" else 0.0
         return Request(
             operation=call.operation,
             method="POST",
             url=self._url + path,
             headers=self._headers(files=False),
-            body=msgspec.json.encode([{"id": call.fields["id"], **message}]),
+            body=json_body([{"id": call.fields["id"], **message}]),
             content_type=JSON,
-            timeout=held + GRACE,
+            timeout=_patience(call),
             max_size=self._config.client.max_answer_size,
         )
 
@@ -103,14 +119,18 @@ class CometD:
         return "sendMessage", fields
 
     def _typing(self, call: Call) -> tuple[str, Json]:
-        return call.operation, {"message": str(call.fields.get("message") or "")}
+        position, preview = call.fields["position"], str(call.fields.get("message") or "")
+        return call.operation, {"transcriptPosition": position, "message": preview}
 
     def _update_data(self, call: Call) -> tuple[str, Json]:
         return "updateData", {"userData": call.fields["user_data"]}
 
     def _custom_notice(self, call: Call) -> tuple[str, Json]:
         kept = ("message", "eventAttributes", "messageType")
-        return "customNotice", {key: call.fields[key] for key in kept if key in call.fields}
+        fields = {key: call.fields[key] for key in kept if key in call.fields}
+        if "eventAttributes" in fields:
+            fields["eventAttributes"] = _structured(fields["eventAttributes"])
+        return "customNotice", fields
 
     def _notifications(self, call: Call) -> tuple[str, Json]:
         return "requestNotifications", {"transcriptPosition": call.fields["position"], "message": ""}
@@ -127,8 +147,10 @@ class CometD:
         body, fault = decoded(answer.body)
         response = Response(status=answer.status, body=body, url=self._url)
         if answer.status != 200:
-            return Reply(verdict=Verdict.BAD, response=response)
-        messages = [message for message in body if isinstance(message, dict)] if isinstance(body, list) else []
+            verdict = Verdict.THROTTLED if answer.status == 429 else Verdict.BAD
+            return Reply(verdict=verdict, response=response, retry_after=retry_after(answer))
+        listed = body if isinstance(body, list) else [body]
+        messages = [message for message in listed if isinstance(message, dict)]
         own = next((one for one in messages if self._is_own(call, one)), None)
         hung_up = any(one.get("channel") == "/meta/disconnect" for one in messages) and call.operation == "connect"
         if own is None and not hung_up:
@@ -138,26 +160,33 @@ class CometD:
         return replace(reply, link=link, pushes=tuple(self._pushes(call, messages)))
 
     def _is_own(self, call: Call, message: Json) -> bool:
-        same = message.get("id") is not None and str(message["id"]) == call.fields["id"]
-        return "successful" in message and (same or message.get("channel") == _CHANNELS.get(call.operation))
+        if "successful" not in message:
+            return False
+        if message.get("id") is not None and call.operation not in _CHANNELS:
+            return bool(str(message["id"]) == call.fields["id"])
+        return bool(message.get("channel") == _CHANNELS.get(call.operation, self._channel))
 
     def _acknowledged(self, call: Call, own: Json, response: Response) -> Reply:
-        advice = own.get("advice") if isinstance(own.get("advice"), dict) else {}
+        given = own.get("advice")
+        advice: Json = given if isinstance(given, dict) else {}
         told = Response(status=200, body=own, errors=_errors(own), url=response.url)
+        verdict = _verdict(call, own, advice)
         return Reply(
-            verdict=_verdict(call, own, advice or {}),
+            verdict=verdict,
             response=told,
+            error=None if verdict is Verdict.GOOD else TransportError(_refusal(call, verdict, told), response=told),
             link=LinkAnswer(
                 client_id=str(own.get("clientId") or ""),
-                timeout=_seconds(advice or {}, "timeout"),
-                interval=_seconds(advice or {}, "interval"),
-                hung_up=call.operation == "connect" and (advice or {}).get("reconnect") == "none",
+                timeout=_seconds(advice, "timeout"),
+                interval=_seconds(advice, "interval"),
+                hung_up=call.operation in ("connect", "handshake") and advice.get("reconnect") == "none",
             ),
         )
 
     def _pushes(self, call: Call, messages: list[Json]) -> list[Reply]:
-        data = [one["data"] for one in messages if one.get("channel") == self._channel and "data" in one]
-        return [gms_v2.read_envelope(call, body, self._pushed(body)) for body in data]
+        pushed = [one for one in messages if "data" in one and "successful" not in one]
+        data = [one["data"] for one in pushed if one.get("channel") == self._channel]
+        return [gms_v2.read_envelope(replace(call, operation="push"), body, self._pushed(body)) for body in data]
 
     def _pushed(self, body: Any) -> Response:
         return Response(status=200, body=body, errors=errors_of(body), url=self._url)
@@ -210,6 +239,24 @@ _OPERATIONS: dict[str, Callable[[CometD, Call], tuple[str, Json]]] = {
 }
 
 
+def _patience(call: Call) -> float:
+    """Seconds for which the answer to a Bayeux message is waited for."""
+    if call.operation == "hangup":
+        return FAREWELL
+    if call.operation != "connect":
+        return GRACE
+    hold: float | None = call.fields["hold"]
+    return GRACE + (float(call.fields["usual"]) if hold is None else hold)
+
+
+def _structured(value: Any) -> Any:
+    """A field as this wire has it: objects as they are, where REST wants their JSON text."""
+    if isinstance(value, str) and value.lstrip().startswith("{"):
+        inner, _ = decoded(value.encode())
+        return inner if isinstance(inner, dict) else value
+    return value
+
+
 def _verdict(call: Call, own: Json, advice: Json) -> Verdict:
     if own.get("successful") is True and (call.operation != "handshake" or own.get("clientId")):
         return Verdict.GOOD
@@ -222,9 +269,19 @@ def _errors(own: Json) -> list[Json]:
     if own.get("successful") is not False:
         return []
     code, _, said = str(own.get("error") or "").partition("::")
-    return [{"code": int(code) if code.isdecimal() else code, "text": said.lstrip(":") or "not successful"}]
+    number = int(code) if code.isdecimal() and len(code) < 10 else code
+    return [{"code": number, "text": said.lstrip(":") or "not successful"}]
+
+
+def _refusal(call: Call, verdict: Verdict, told: Response) -> str:
+    """What the gateway said to a message that it did not take."""
+    said = "; ".join(f"{error['code']} {error['text']}" for error in told.errors)
+    who = "the gateway does not know this client" if verdict is Verdict.UNKNOWN_CLIENT else "refused by the gateway"
+    return f"{call.operation}: {who}: {said or 'no reason given'}"
 
 
 def _seconds(advice: Json, key: str) -> float | None:
     value = advice.get(key)
-    return max(0.0, value / 1000) if isinstance(value, int | float) else None
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    return min(max(0, value), LONGEST_ADVICE * 1000) / 1000

@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 import msgspec
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from webchat_fsm.config import Config
 from webchat_fsm.core.facts import Arrival, Limits, Reply, Verdict
@@ -23,6 +24,7 @@ from webchat_fsm.wire.request import (
     decoded,
     errors_of,
     form,
+    json_body,
     part,
     retry_after,
     text,
@@ -68,6 +70,9 @@ class Envelope(Struct, frozen=True, rename="camel"):
     idle_timer_expire: int | None = None
     user_data: dict[str, Any] | None = None
 
+
+_CARRIES_TRANSCRIPT = frozenset({"refresh", "restore"})
+"""Operations whose messages are taken: no other request asks for them, and the first poll asks from position 1."""
 
 _VERDICTS = {0: Verdict.GOOD, 1: Verdict.UNAVAILABLE, 2: Verdict.REFUSED}
 
@@ -201,7 +206,7 @@ def quoted(file_id: str) -> str:
 
 
 def _json(value: Any) -> str:
-    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+    return value if isinstance(value, str) else json_body(value).decode()
 
 
 def read_file(call: Call, answer: HttpAnswer, url: str) -> Reply:
@@ -220,7 +225,8 @@ def read(call: Call, answer: HttpAnswer, url: str) -> Reply:
         return Reply(verdict=_http_verdict(call, answer.status), response=response, retry_after=retry_after(answer))
     if fault:
         return unreadable(call, response, fault)
-    return read_envelope(call, body, response)
+    reply = read_envelope(call, body, response)
+    return reply if call.operation in _CARRIES_TRANSCRIPT else replace(reply, arrivals=())
 
 
 def _http_verdict(call: Call, status: int) -> Verdict:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 import uuid
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -38,6 +39,18 @@ PARTIES = {"Customer": "Client"}
 """Names of the wire and of the bus, where they differ."""
 
 FORM_FIELDS = {"firstname": "firstName", "lastname": "lastName"}
+
+TOKEN = re.compile(r"[\x21-\x7e]{1,8000}")
+"""What a header can carry as a token."""
+
+LONGEST_NUMBER = 100
+"""Digits of a number in an index, beyond which it has no place in the order."""
+
+TOKEN = re.compile(r"[\x21-\x7e]{1,8000}")
+"""What a header can carry as a token."""
+
+LONGEST_NUMBER = 100
+"""Digits of a number in an index, beyond which it has no place in the order."""
 
 
 class WireParty(Struct, frozen=True, rename="camel"):
@@ -103,6 +116,8 @@ class NexusV3:
         self._config = config
         self._section: TransportSection = config.transport or TransportSection()
         self._base = self._section.data_url.rstrip("/")
+        self._content_base = self._base.removesuffix("/sessions")
+        self._content_base = self._base.removesuffix("/sessions")
 
     def request(self, call: Call) -> Request:
         """The request that carries a call."""
@@ -144,14 +159,16 @@ class NexusV3:
         url = bare(self._url(_OPERATIONS[call.operation](self, call)[1]))
         if call.operation == "fetch" and answer.status == 200:
             return Reply(verdict=Verdict.GOOD, response=Response(status=200, url=url), value=answer.body)
-        body, fault = decoded(answer.body)
+        body, fault = decoded(answer.body or b"{}")
         response = Response(status=answer.status, body=body, url=url)
+        if not fault and not isinstance(body, dict):
+            fault = f"expected an object, got {type(body).__name__}"
+        try:
+            envelope = WireEnvelope() if fault else msgspec.convert(body, WireEnvelope, strict=False)
+        except msgspec.ValidationError as error:
+            envelope, fault = WireEnvelope(), str(error)
         if fault and 200 <= answer.status < 300:
             return unreadable(call, response, fault)
-        try:
-            envelope = msgspec.convert(body if isinstance(body, dict) else {}, WireEnvelope, strict=False)
-        except msgspec.ValidationError as error:
-            return unreadable(call, response, str(error))
         return self._read(call, answer, envelope, response)
 
     def _read(self, call: Call, answer: HttpAnswer, envelope: WireEnvelope, response: Response) -> Reply:
@@ -173,7 +190,7 @@ class NexusV3:
             response=response,
             session_data=session_data,
             arrivals=self._arrivals(data, response.body),
-            chat_ended=data.chat_ended,
+            chat_ended=data.chat_ended and call.operation != "history",  # the last messages come by poll
         )
 
     def _with_error(self, response: Response, status: WireStatus) -> Response:
@@ -213,7 +230,7 @@ class NexusV3:
         """An item of `content` whose relative url is made absolute."""
         if not (isinstance(item, dict) and isinstance(item.get("url"), str) and item["url"].startswith("/")):
             return item
-        return {**item, "url": self._base.replace("/sessions", "", 1) + item["url"]}
+        return {**item, "url": self._content_base + item["url"]}
 
     # -- operations ------------------------------------------------------------------------------------------------
 
@@ -234,8 +251,10 @@ class NexusV3:
         return f"/{quote(call.session_data.session_id, safe='')}"
 
     def _refresh(self, call: Call) -> Target:
-        behind = call.fields.get("catch_up")
-        query = "?" + urlencode({"index": str(call.fields["position"])}) if behind else ""
+        query = ""
+        if call.fields.get("catch_up"):
+            seen = call.fields["position"]
+            query = "?" + urlencode({"count": WHOLE_TRANSCRIPT} if seen == 1 else {"index": str(seen)})
         return "GET", f"{self._session(call)}/messages{query}", []
 
     def _restore(self, call: Call) -> Target:
@@ -271,7 +290,7 @@ class NexusV3:
 
     def _fetch(self, call: Call) -> Target:
         url = call.fields["url"]
-        return "GET", self._base.replace("/sessions", "", 1) + url if url.startswith("/") else url, []
+        return "GET", self._content_base + url if url.startswith("/") else url, []
 
 
 _OPERATIONS: dict[str, Callable[[NexusV3, Call], Target]] = {
@@ -289,7 +308,7 @@ _OPERATIONS: dict[str, Callable[[NexusV3, Call], Target]] = {
     "fetch": NexusV3._fetch,
 }
 
-_NORMALISED = frozenset({"index", "type", "text", "from", "userData"})
+_NORMALISED = frozenset({"index", "type", "text", "from", "userData", "timestamp", "restoring"})
 
 
 def session_of(token: str) -> SessionData:
@@ -298,8 +317,10 @@ def session_of(token: str) -> SessionData:
     try:
         payload = base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4))
         claims = msgspec.json.decode(payload, type=Claims)
-    except (IndexError, binascii.Error, msgspec.DecodeError, UnicodeError):
+    except (IndexError, binascii.Error, msgspec.DecodeError, UnicodeError, ValueError, RecursionError):
         raise ValueError("the token names no session") from None
+    if not (TOKEN.fullmatch(token) and claims.session_id and claims.participant_id):
+        raise ValueError("the token names no session")
     return SessionData(
         session_id=claims.session_id,
         participant_id=claims.participant_id,
@@ -311,7 +332,8 @@ def session_of(token: str) -> SessionData:
 def rank(index: int | str | None) -> tuple[int, ...] | None:
     """The place of an index in the order: its numbers; None where it has none."""
     numbers = str(index).split("-")
-    return tuple(map(int, numbers)) if all(number.isdecimal() for number in numbers) else None
+    plain = all(number.isdecimal() and len(number) <= LONGEST_NUMBER for number in numbers)
+    return tuple(map(int, numbers)) if plain else None
 
 
 def _original(message: WireMessage, original: Json) -> Json:

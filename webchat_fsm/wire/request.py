@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
 from typing import Any, Protocol
 from urllib.parse import urlencode
 
@@ -74,7 +75,28 @@ def bare(url: str) -> str:
 
 def form(fields: list[tuple[str, str]]) -> bytes:
     """A urlencoded body."""
-    return urlencode(fields).encode("ascii")
+    return urlencode([(scalars(name), scalars(value)) for name, value in fields]).encode("ascii")
+
+
+def scalars(value: str) -> str:
+    """A text as a browser sends it: lone surrogates, which no encoding has, become U+FFFD."""
+    return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def json_body(value: Any) -> bytes:
+    """A JSON body; what JSON does not know is sent as its text."""
+    try:
+        return msgspec.json.encode(value, enc_hook=str)
+    except UnicodeEncodeError:
+        return msgspec.json.encode(_all_scalars(value), enc_hook=str)
+
+
+def _all_scalars(value: Any) -> Any:
+    if isinstance(value, str):
+        return scalars(value)
+    if isinstance(value, Mapping):
+        return {scalars(str(key)): _all_scalars(inner) for key, inner in value.items()}
+    return [_all_scalars(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
 def part(call: Call) -> FilePart:
@@ -118,7 +140,7 @@ def decoded(body: bytes) -> tuple[Any, str]:
     """A JSON body, or its text and why it is none."""
     try:
         return msgspec.json.decode(body), ""
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         return body[:1000].decode("utf-8", "replace"), f"no JSON ({error})"
 
 
@@ -129,6 +151,12 @@ def errors_of(body: Any) -> list[Json]:
 
 
 def retry_after(answer: HttpAnswer) -> float | None:
-    """The seconds of a Retry-After header; its date form is left to the ordinary pace."""
+    """The seconds of a Retry-After header; a date is read against the server's own Date."""
     value = answer.headers.get("retry-after", "").strip()
-    return float(value) if value.isdecimal() else None
+    if value.isdecimal():
+        return float(value)
+    try:
+        until, now = (parsedate_to_datetime(text) for text in (value, answer.headers.get("date", "")))
+        return max(0.0, (until - now).total_seconds())
+    except (TypeError, ValueError):
+        return None

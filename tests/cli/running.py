@@ -1,0 +1,122 @@
+"""Commands as real processes, watched while they run, on pipes or on a terminal of their own."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+COMMAND = (sys.executable, "-m", "webchat_fsm")
+PATIENCE = 15.0
+
+CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b[()=>][A-Za-z0-9]?|\x07")
+
+
+def environment(**more: str) -> dict[str, str]:
+    bare = {name: value for name, value in os.environ.items() if name not in {"WEBCHAT_FSM_API_KEY", "NO_COLOR"}}
+    return {**bare, "PYTHONPATH": str(ROOT), "TERM": "xterm-256color", **more}
+
+
+def run(*arguments: str, stdin: str = "", **more: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*COMMAND, *arguments], input=stdin, text=True, capture_output=True, env=environment(**more), timeout=PATIENCE
+    )
+
+
+class Running:
+    """A process that is still going on; what it prints is collected as it comes."""
+
+    def __init__(self, *arguments: str, terminal: bool = False, **more: str) -> None:
+        self._inside: int | None = None
+        outside = subprocess.PIPE
+        if terminal:
+            self._inside, outside = pty.openpty()
+        self.process = subprocess.Popen(
+            [*COMMAND, *arguments],
+            stdin=outside,
+            stdout=outside,
+            stderr=outside,
+            env=environment(**more),
+            start_new_session=True,
+            preexec_fn=_take_terminal if terminal else None,
+        )
+        if terminal:
+            os.close(outside)
+        self.printed = ""
+        self.complained = ""
+        self._changed = threading.Condition()
+        self._readers = [threading.Thread(target=self._collect, args=("printed", self._output()))]
+        if not terminal:
+            self._readers.append(
+                threading.Thread(target=self._collect, args=("complained", self.process.stderr.fileno()))
+            )
+        for reader in self._readers:
+            reader.start()
+
+    def _output(self) -> int:
+        return self.process.stdout.fileno() if self._inside is None else self._inside
+
+    def _collect(self, where: str, source: int) -> None:
+        while chunk := _read(source):
+            if b"\x1b[6n" in chunk:  # the terminal is asked where its cursor is
+                self.type("\x1b[1;1R")
+            with self._changed:
+                setattr(self, where, getattr(self, where) + CONTROL.sub("", chunk.decode(errors="replace")))
+                self._changed.notify_all()
+
+    def until(self, text: str, times: int = 1) -> str:
+        """Wait until a text has been printed so often."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: self.printed.count(text) >= times, PATIENCE), self.printed
+            return self.printed
+
+    def type(self, text: str) -> None:
+        os.write(self.process.stdin.fileno() if self._inside is None else self._inside, text.encode())
+
+    def interrupt(self) -> None:
+        """Ctrl-C: as a key on a terminal, as a signal elsewhere."""
+        if self._inside is None:
+            self.process.send_signal(signal.SIGINT)
+        else:
+            self.type("\x03")
+
+    def end(self) -> int:
+        """Wait for the end; the exit code."""
+        code = self.process.wait(PATIENCE)
+        for reader in self._readers:
+            reader.join(PATIENCE)
+        return code
+
+    def __enter__(self) -> Running:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.end()
+        for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
+            if stream is not None:
+                stream.close()
+        if self._inside is not None:
+            os.close(self._inside)
+
+
+def _take_terminal() -> None:
+    """Make the new terminal the controlling one, so that Ctrl-C reaches the process as it does in real life."""
+    import fcntl
+    import termios
+
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
+def _read(source: int) -> bytes:
+    try:
+        return os.read(source, 65536)
+    except OSError:  # Linux says so when the other side of a terminal is closed
+        return b""

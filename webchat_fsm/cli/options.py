@@ -1,0 +1,64 @@
+"""What the commands share in the description of themselves."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, ArgumentTypeError, Namespace, RawDescriptionHelpFormatter, _SubParsersAction
+from collections.abc import Callable
+from textwrap import fill
+from typing import TypeAlias
+
+Subparsers: TypeAlias = "_SubParsersAction[ArgumentParser]"
+
+API_KEY = "WEBCHAT_FSM_API_KEY"
+"""The environment variable with the API key: arguments can be seen by everybody on a machine, so it is none."""
+
+
+def describe(
+    commands: Subparsers, name: str, run: Callable[[Namespace], int], brief: str, full: str, *examples: str
+) -> ArgumentParser:
+    """A command's own parser; its help ends with examples, each a line that works."""
+    shown = "\n".join(f"  {example}" for example in examples)
+    parser = commands.add_parser(
+        name,
+        help=brief,
+        description=fill(full, 78),
+        epilog=f"example:\n{shown}" if len(examples) == 1 else f"examples:\n{shown}",
+        formatter_class=RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(run=run)
+    return parser
+
+
+def whole(text: str) -> str:
+    """A text without the surrogates that stand for bytes where a terminal's encoding lacks them: they are UTF-8."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def pair(separator: str, kind: str) -> Callable[[str], tuple[str, str]]:
+    """A reader of ``name<separator>value``; its error never shows the value, which may be a secret."""
+
+    def read(given: str) -> tuple[str, str]:
+        name, found, value = whole(given).partition(separator)
+        if not found or not name.strip():
+            raise ArgumentTypeError(f"expected a {kind} as 'name{separator}value'")
+        return name.strip(), value.strip()
+
+    return read
+
+
+def port(given: str) -> int:
+    """A port number; 0 lets the system choose."""
+    if not given.isdecimal() or int(given) > 65535:
+        raise ArgumentTypeError(f"expected a port from 0 to 65535, got {given!r}")
+    return int(given)
+
+
+def seconds(given: str) -> float:
+    """A duration in seconds."""
+    try:
+        value = float(given)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise ArgumentTypeError(f"expected seconds, got {given!r}")
+    return value
