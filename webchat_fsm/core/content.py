@@ -66,14 +66,14 @@ def take(
 def _advance(turn: Turn, fresh: list[Arrival]) -> None:
     """The next position is behind the highest index seen, whatever the server's nextPosition says."""
     session = turn.session
-    known = [index for arrival in fresh if (index := arrival.message.index) is not None and arrival.rank is not None]
+    known = [arrival for arrival in fresh if arrival.message.index is not None and arrival.rank is not None]
     if not known:
         return
-    last = known[-1]
+    last = known[-1].message.index
     if isinstance(last, int) and isinstance(session.cursor, int):
         session.cursor = max(session.cursor, last + 1)
-    else:
-        session.cursor = str(fresh[-1].original.get("index", last))
+    elif known[-1] is session.transcript.highest:
+        session.cursor = str(known[-1].original.get("index", last))
 
 
 def _settle_receipt(turn: Turn, message: Message) -> None:

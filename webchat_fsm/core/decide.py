@@ -37,12 +37,11 @@ def decide(session: Session, step: Step, now: Moment) -> Decision:
 def _replied(turn: Turn, replied: Replied) -> None:
     """Take an answer in; one of an earlier session only settles its command, truthfully."""
     call, reply = replied.call, replied.reply
-    if call.number != turn.session.number:
-        on_reply.settle(turn, call, reply)
-    elif turn.session.transport.polls:
-        on_reply.operate(turn, call, reply)
+    late = call.number != turn.session.number
+    if turn.session.transport.polls:
+        (on_reply.settle_late if late else on_reply.operate)(turn, call, reply)
     else:
-        link.answer(turn, call, reply)
+        (link.late if late else link.answer)(turn, call, reply)
 
 
 def _due(turn: Turn, due: Due) -> None:
@@ -66,7 +65,8 @@ def _open(turn: Turn, opened: Opened) -> None:
     session = turn.session
     if session.opened:
         return
-    session.opened, session.saved = True, opened.saved
+    dormant = session.saved if session.state is State.DORMANT else None  # its store may have lost it meanwhile
+    session.opened, session.saved = True, opened.saved or dormant
     if opened.saved is not None and not session.restorable:
         log.warning("the saved session is one of another transport or chat server; it is kept until a chat is started")
     turn.fire(Trigger.OPEN)

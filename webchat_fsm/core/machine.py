@@ -6,6 +6,7 @@ new state in place.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
@@ -16,6 +17,18 @@ from webchat_fsm.lifecycle.table import ROWS, Row, State, Trigger
 
 if TYPE_CHECKING:
     from webchat_fsm.core.session import Session
+
+
+NAME = "webchat_fsm"
+
+
+def _of_others(record: logging.LogRecord) -> bool:
+    """Whether a line of transitions tells of a machine that is not ours."""
+    return not (isinstance(record.args, tuple) and record.args and record.args[0] == f"{NAME}: ")
+
+
+# Ours are told on the logger webchat_fsm, one line each, and after the session's lock has been given back.
+logging.getLogger("transitions.core").addFilter(_of_others)
 
 
 def _admits(row: Row) -> Callable[[EventData], bool]:
@@ -35,7 +48,7 @@ def _record(row: Row) -> Callable[[EventData], None]:
 
 def build(rows: tuple[Row, ...] = ROWS) -> Machine:
     """A machine of the rows; those of one state and trigger are tried in the table's order."""
-    machine = Machine(model=None, states=State, initial=State.IDLE, auto_transitions=False, send_event=True)
+    machine = Machine(model=None, states=State, initial=State.IDLE, auto_transitions=False, send_event=True, name=NAME)
     for row in rows:
         conditions = _admits(row) if row.guards else None
         machine.add_transition(row.trigger.value, row.source, row.dest, conditions, after=_record(row))

@@ -14,7 +14,7 @@ from webchat_fsm.core.turn import Turn
 from webchat_fsm.lifecycle import commands as texts
 from webchat_fsm.lifecycle.commands import COMMANDS, judged_state
 from webchat_fsm.lifecycle.table import Flag, State, Trigger
-from webchat_fsm.lifecycle.words import Agents, Json, Stats
+from webchat_fsm.lifecycle.words import Agents, Json, Stats, scalars
 
 
 def ask(turn: Turn, asked: Asked) -> None:
@@ -94,8 +94,9 @@ def _send(turn: Turn, data: Json, command: str) -> None:
         turn.fire(Trigger.TYPING_OVER)
     turn.activity()
     extra = {key: data[key] for key in ("type", "parentMessageID") if data.get(key)}
-    call = turn.call("send", command, message=data["message"], **extra)
-    turn.session.sendings.append(Sending(ticket=call.ticket, text=data["message"]))
+    message = scalars(data["message"])
+    call = turn.call("send", command, message=message, **extra)
+    turn.session.sendings.append(Sending(ticket=call.ticket, text=message))
 
 
 def _send_custom_notice(turn: Turn, data: Json) -> None:
@@ -154,7 +155,7 @@ def _poll(turn: Turn, data: Json) -> None:
 
 def _place(session: Session) -> Json:
     """Where to go on; `catch_up` where an answer may have been lost on the way."""
-    return {"position": session.cursor, "catch_up": session.behind and session.cursor != 1}
+    return {"position": session.cursor, "catch_up": session.behind}
 
 
 def _start_poll(turn: Turn, data: Json) -> None:
@@ -175,6 +176,9 @@ def _reset_poll_exceptions(turn: Turn, data: Json) -> None:
 
 
 def _restore(turn: Turn, data: Json) -> None:
+    if trouble := data.get("trouble"):
+        turn.reject(trouble)
+        return
     if given := data.get("saved"):
         turn.session.saved = given
     if not turn.session.restorable:
@@ -273,18 +277,29 @@ def _register_pre_processor(turn: Turn, data: Json) -> None:
 
 
 def _fetch_history(turn: Turn, data: Json) -> None:
-    if turn.session.history_done:
+    oldest = turn.session.transcript.lowest
+    if turn.session.history_done or oldest is None:
         turn.reject(texts.NO_MORE_HISTORY)
         return
-    turn.call("history", "fetchHistory", before=turn.session.transcript.lowest())
+    turn.call("history", "fetchHistory", before=oldest)
 
 
 def _fetch(turn: Turn, data: Json) -> None:
-    url, own = str(data.get("url") or ""), urlsplit(turn.session.settings.address)
-    if url.startswith("/") or urlsplit(url)[:2] == own[:2]:
+    url = str(data.get("url") or "")
+    if _is_own(url, turn.session.settings.address):
         turn.call("fetch", "fetch", url=url)
     else:
         turn.reject(texts.FOREIGN_CONTENT)
+
+
+def _is_own(url: str, address: str) -> bool:
+    """Whether an url leads to the chat server; one that can be read in two ways does not."""
+    if not url.isprintable() or set(url) & set(" \\"):
+        return False
+    try:
+        return url.startswith("/") or urlsplit(url)[:2] == urlsplit(address)[:2]
+    except ValueError:
+        return False
 
 
 _COMMANDS: dict[str, Callable[[Turn, Json], None]] = {

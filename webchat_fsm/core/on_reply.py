@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from webchat_fsm.core import content, uploads
 from webchat_fsm.core.facts import Interrupted, Reply, Timer, Verdict
 from webchat_fsm.core.turn import Turn
-from webchat_fsm.lifecycle.commands import OVER_MEANWHILE
+from webchat_fsm.lifecycle.commands import CLOSED_MEANWHILE, NO_CHAT_BEGAN, OVER_MEANWHILE
 from webchat_fsm.lifecycle.effects import Call
 from webchat_fsm.lifecycle.events import Failure, Payload, Restored, RestoreFailed, Started
 from webchat_fsm.lifecycle.table import Flag, State, Trigger
@@ -18,6 +18,14 @@ from webchat_fsm.lifecycle.table import Flag, State, Trigger
 def operate(turn: Turn, call: Call, reply: Reply) -> None:
     """Take in the answer to an operation of the session that is open."""
     _OPERATIONS.get(call.operation, _other)(turn, call, reply)
+
+
+def settle_late(turn: Turn, call: Call, reply: Reply) -> None:
+    """The outcome of a command whose session is over: the truth, but for a session that was to begin and did not."""
+    if reply.good and call.command in ("startChat", "restore"):
+        turn.reject(CLOSED_MEANWHILE, reply.response)
+    else:
+        settle(turn, call, reply)
 
 
 def settle(turn: Turn, call: Call, reply: Reply) -> None:
@@ -57,13 +65,13 @@ def started(turn: Turn, call: Call, reply: Reply) -> None:
         session.last_contact = turn.now.wall
         turn.fire(Trigger.START_CONFIRMED, {"started": Started(session_data=reply.session_data)})
         _send_user_data(turn)
-    elif reply.verdict in (Verdict.UNAVAILABLE, Verdict.REFUSED):
-        turn.fire(Trigger.START_REFUSED)
-        turn.reject(fault(reply), reply.response, reply.error)
+        settle(turn, call, reply)
         return
+    if reply.verdict in (Verdict.UNAVAILABLE, Verdict.REFUSED):
+        turn.fire(Trigger.START_REFUSED)
     else:
         turn.fire(Trigger.START_FAILED, _failure(reply))
-    settle(turn, call, reply)
+    turn.reject(NO_CHAT_BEGAN if reply.good else fault(reply), reply.response, reply.error)
 
 
 def _send_user_data(turn: Turn) -> None:
@@ -88,7 +96,10 @@ def _refresh(turn: Turn, call: Call, reply: Reply) -> None:
 def _schedule(turn: Turn, reply: Reply, *, failed: bool) -> None:
     session, settings = turn.session, turn.session.settings
     offline = session.state is State.OFFLINE
-    wait, session.delay = settings.pace.next(session.delay, failed=failed, offline=offline)
+    if reply.verdict is Verdict.THROTTLED and settings.pace.on_failure:
+        wait = session.delay
+    else:
+        wait, session.delay = settings.pace.next(session.delay, failed=failed, offline=offline)
     wait *= 1 - settings.poll_jitter * turn.now.draw
     if reply.retry_after is not None:
         wait = max(wait, min(reply.retry_after, settings.retry_after_cap))
@@ -165,7 +176,7 @@ def _resume(turn: Turn, call: Call, reply: Reply) -> None:
     """The server has taken the kept token and given a new one; the messages come with the next request."""
     session = turn.session
     if reply.good and reply.session_data is not None and session.saved is not None:
-        session.saved = replace(session.saved, session_data=reply.session_data)
+        turn.keep(replace(session.saved, session_data=reply.session_data))
         turn.call("restore", call.command, reply.session_data)
     else:
         restored(turn, call, reply)
@@ -312,20 +323,20 @@ def interrupt(turn: Turn, interrupted: Interrupted) -> None:
     call, session = interrupted.call, turn.session
     if call.number != session.number:
         return
-    if call.ticket == session.poll_out:
+    if session.state in (State.STARTING, State.RESTORING):
+        turn.fire(Trigger.INTERRUPTED)
+    elif Flag.ENDING in session.flags and "disconnect" in (call.operation, call.fields.get("then")):
+        turn.fire(Trigger.LEFT)
+    elif call.ticket == session.poll_out:
         session.poll_out = 0
         session.behind = True
         _go_on(turn)
-    elif session.state in (State.STARTING, State.RESTORING):
-        turn.fire(Trigger.INTERRUPTED)
-    elif Flag.ENDING in session.flags and call.operation == "disconnect":
-        turn.fire(Trigger.LEFT)
 
 
 def _go_on(turn: Turn) -> None:
     session = turn.session
     if not session.transport.polls:
-        session.link.lost = True
+        session.link.miss()
         session.timers[Timer.CONNECT] = turn.now.timer + session.link.interval
     elif session.state in (State.POLLING, State.OFFLINE):
         turn.poll_soon(session.delay)

@@ -13,17 +13,22 @@ Key = int | str
 class Participants:
     """The people of one session, as its messages tell."""
 
-    __slots__ = ("_bots", "_typing", "agents", "client_left")
+    __slots__ = ("_agents", "_bots", "_typing", "client_left")
 
     def __init__(self) -> None:
-        self.agents: dict[Key, Participant] = {}
+        self._agents: dict[Key, Participant] = {}
         self._bots: set[Key] = set()
         self._typing: set[Key] = set()
         self.client_left = False
 
+    @property
+    def agents(self) -> dict[Key, Participant]:
+        """Agents and supervisors, present or gone, by participant id; a new dict each time."""
+        return dict(self._agents)
+
     def clear(self) -> None:
         """Forget everybody."""
-        self.agents = {}
+        self._agents = {}
         self._bots.clear()
         self._typing.clear()
         self.client_left = False
@@ -31,7 +36,7 @@ class Participants:
     @property
     def connected(self) -> int:
         """How many agents and supervisors are connected."""
-        return sum(agent.connected for agent in self.agents.values())
+        return sum(agent.connected for agent in self._agents.values())
 
     @property
     def someone_typing(self) -> bool:
@@ -42,7 +47,7 @@ class Participants:
         """Whether a participant of that type is connected."""
         if kind == "Bot":
             return bool(self._bots)
-        return any(agent.connected and agent.type == kind for agent in self.agents.values())
+        return any(agent.connected and agent.type == kind for agent in self._agents.values())
 
     def joined(self, message: Message) -> None:
         """Take in the sender of a ParticipantJoined."""
@@ -55,7 +60,7 @@ class Participants:
             joined = Participant(
                 id=sender.id, name=sender.name, type=sender.type, connected=True, connected_time=message.timestamp
             )
-            self.agents = {**self.agents, sender.id: joined}
+            self._agents = {**self._agents, sender.id: joined}
 
     def left(self, message: Message) -> None:
         """Let the sender of a ParticipantLeft go; who left no longer types."""
@@ -63,13 +68,13 @@ class Participants:
         self.client_left = self.client_left or sender.type == "Client"
         self._bots.discard(sender.id)
         self.silent(sender.id)
-        if known := self.agents.get(sender.id):
+        if known := self._agents.get(sender.id):
             gone = replace(known, connected=False, disconnected_time=message.timestamp)
-            self.agents = {**self.agents, sender.id: gone}
+            self._agents = {**self._agents, sender.id: gone}
 
     def all_left(self) -> None:
         """Nobody is connected any more: the session is over here."""
-        self.agents = {key: replace(agent, connected=False) for key, agent in self.agents.items()}
+        self._agents = {key: replace(agent, connected=False) for key, agent in self._agents.items()}
         self._bots.clear()
         self._typing.clear()
 

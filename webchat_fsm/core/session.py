@@ -60,16 +60,26 @@ class Sending(Struct):
 class Link(Struct):
     """The Bayeux connection: its client id, the count of messages, the server's advice in seconds, and how it fares.
 
-    `fresh` wants the next connect answered at once; `lost` tells that messages may have been missed.
+    `renewed_at` is the moment at which the server last let go of the client; `fresh` wants the next connect answered at
+    once; `lost` tells that `retries` connects have failed and none was answered since. `wanted` tells that messages may
+    have been missed; they were asked for `asks` times, last at `asked_at`.
     """
 
     client_id: str = ""
     messages: int = 0
     timeout: float = 60.0
     interval: float = 0.0
+    renewed_at: float | None = None
     retries: int = 0
     fresh: bool = True
     lost: bool = False
+    wanted: bool = False
+    asked_at: float | None = None
+    asks: int = 0
+
+    def miss(self) -> None:
+        """Messages may have been missed from now on, and have not been asked for."""
+        self.wanted, self.asked_at, self.asks = True, None, 0
 
 
 class Session:

@@ -25,21 +25,23 @@ class _Entry(NamedTuple):
 class TranscriptBook:
     """What has been seen, and what of it is shown."""
 
-    __slots__ = ("_entries", "_seen")
+    __slots__ = ("_ends", "_entries", "_seen")
 
     def __init__(self) -> None:
         self._entries: list[_Entry] = []
         self._seen: set[object] = set()
+        self._ends: tuple[Arrival, Arrival] | None = None
 
     def clear(self) -> None:
         """Start afresh."""
         self._entries = []
         self._seen.clear()
+        self._ends = None
 
     def unseen(self, arrivals: Iterable[Arrival]) -> list[Arrival]:
         """The arrivals that are new here, in index order, each once."""
         found, keys = [], set()
-        for arrival in sorted(arrivals, key=lambda arrival: arrival.rank or ()):
+        for arrival in _in_order(arrivals):
             key = _identity(arrival)
             if key not in self._seen and key not in keys:
                 keys.add(key)
@@ -49,6 +51,9 @@ class TranscriptBook:
     def note(self, arrival: Arrival) -> None:
         """Remember that it was seen, shown or not."""
         self._seen.add(_identity(arrival))
+        if arrival.rank is not None:
+            known = (arrival, *(self._ends or ()))
+            self._ends = min(known, key=_rank), max(known, key=_rank)
 
     def add(self, arrival: Arrival, message: Message) -> None:
         """Show a message at its place."""
@@ -56,10 +61,15 @@ class TranscriptBook:
         rank = last if arrival.rank is None else arrival.rank
         insort(self._entries, _Entry(rank, len(self._entries), message, arrival.original), key=lambda entry: entry[:2])
 
+    @property
     def lowest(self) -> object:
-        """The index of the oldest message, as the wire has it; None where there is none."""
-        indexes = (entry.original.get("index") for entry in self._entries)
-        return next((index for index in indexes if index is not None), None)
+        """The index of the oldest message seen, hidden ones too, as the wire has it; None where there is none."""
+        return None if self._ends is None else self._ends[0].original["index"]
+
+    @property
+    def highest(self) -> Arrival | None:
+        """The newest message seen, by its index; None where there is none."""
+        return None if self._ends is None else self._ends[1]
 
     def read(self, since: int | str | None = None) -> Transcript:
         """All messages, or those behind the one with that index."""
@@ -81,6 +91,19 @@ class TranscriptBook:
         first, last = self._entries[0].message.timestamp, self._entries[-1].message.timestamp
         duration = last - first if isinstance(first, int) and isinstance(last, int) else None
         return Stats(agents={}, start_time=first, end_time=last, duration=duration)
+
+
+def _rank(arrival: Arrival) -> tuple[int, ...]:
+    return arrival.rank or ()
+
+
+def _in_order(arrivals: Iterable[Arrival]) -> list[Arrival]:
+    """By index; one that has none stays behind the one it came after."""
+    placed: list[tuple[tuple[int, ...], Arrival]] = []
+    for arrival in arrivals:
+        before = placed[-1][0] if placed else ()
+        placed.append((before if arrival.rank is None else arrival.rank, arrival))
+    return [arrival for _, arrival in sorted(placed, key=lambda place: place[0])]
 
 
 def _identity(arrival: Arrival) -> object:

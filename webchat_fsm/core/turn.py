@@ -9,7 +9,7 @@ from webchat_fsm.core import machine
 from webchat_fsm.core.facts import Moment, Timer
 from webchat_fsm.core.session import Link, Session
 from webchat_fsm.errors import TransportError
-from webchat_fsm.lifecycle.effects import Call, Decision, Forget, Publish, Save, Settled
+from webchat_fsm.lifecycle.effects import Call, Decision, Forget, Publish, Save, SavedSession, Settled
 from webchat_fsm.lifecycle.events import EVENTS, ParticipantChanged, Payload
 from webchat_fsm.lifecycle.table import CONTENT, POLLING_ON, Do, Row, Say, Trigger
 from webchat_fsm.lifecycle.words import Response, SessionData
@@ -87,7 +87,8 @@ class Turn:
         session = self.session
         if not session.transport.polls:
             session.link.messages += 1
-            fields = {"client_id": session.link.client_id, "id": str(session.link.messages), **fields}
+            link = {"client_id": session.link.client_id, "id": str(session.link.messages), "position": session.cursor}
+            fields = {**link, **fields}
         session.tickets += 1
         self.decision.call = call = Call(
             operation=operation,
@@ -121,19 +122,21 @@ class Turn:
         if due is not None and not session.settings.pace.on_failure:
             session.timers[Timer.POLL] = min(due, self.now.timer + session.delay)
 
-    def keep(self) -> None:
-        """Save the session as it is now."""
+    def keep(self, document: SavedSession | None = None) -> None:
+        """Save the session as it is now, or the document that is given."""
         self.session.order += 1
-        self.session.saved = self.session.document()
-        self.decision.effects.append(Save(document=self.session.saved, order=self.session.order))
+        self.session.saved = saved = self.session.document() if document is None else document
+        self.decision.effects.append(Save(document=saved, order=self.session.order))
 
     def forget(self, lost: Response | None = None) -> None:
         """Delete the saved session, if there is one."""
-        if self.session.saved is not None or lost is not None:
+        saved, session_data = self.session.saved, self.session.session_data
+        if saved is not None or lost is not None:
             self.session.order += 1
             self.session.saved = None
-            forget = Forget(order=self.session.order, lost=lost, session_data=self.session.session_data)
-            self.decision.effects.append(forget)
+            if saved is not None and session_data == SessionData():
+                session_data = saved.session_data
+            self.decision.effects.append(Forget(order=self.session.order, lost=lost, session_data=session_data))
 
 
 def _begin(turn: Turn) -> None:
@@ -180,7 +183,7 @@ _DOINGS: dict[Do, Callable[[Turn], None]] = {
     Do.COUNT: _count,
     Do.ZERO: _zero,
     Do.SATURATE: _saturate,
-    Do.KEEP: Turn.keep,
+    Do.KEEP: lambda turn: turn.keep(),
     Do.FINISH: lambda turn: turn.session.prefilters.clear(),
     Do.LEAVE: _leave,
 }

@@ -27,6 +27,9 @@ class Call(Struct, frozen=True, kw_only=True):
     number: int = 0
     ticket: int = 0
 
+    def __repr__(self) -> str:
+        return f"Call({self.operation}, ticket={self.ticket})"
+
 
 class Publish(Struct, frozen=True, kw_only=True):
     """An event to hand to the outbox; `time` is wall-clock seconds."""

@@ -14,6 +14,14 @@ Json = dict[str, Any]
 
 MASK = "***"
 
+OWN_FAULT = 0
+"""The `code` of an error that this side has found: no answer, or one that cannot be read."""
+
+
+def scalars(value: str) -> str:
+    """A text as a browser sends it: lone surrogates, which no encoding has, become U+FFFD."""
+    return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
 
 class Sender(Struct, frozen=True, kw_only=True):
     """Who a message is from; `type` is Client, Agent, Supervisor, Bot or External, `id` the participant's."""
@@ -216,8 +224,9 @@ class Response(Struct, frozen=True, kw_only=True):
     url: str = ""
 
     def item(self) -> Json:
-        """The bus form: the envelope itself where the server sent one, else these four fields."""
-        if isinstance(self.body, Mapping) and 200 <= self.status < 300:
+        """The bus form: the envelope itself where the server sent one that fits, else these four fields."""
+        fits = not any(error.get("code") == OWN_FAULT for error in self.errors)
+        if fits and isinstance(self.body, Mapping) and 200 <= self.status < 300:
             return dict(self.body)
         return {"status": self.status, "body": self.body, "errors": self.errors, "url": self.url}
 

@@ -13,7 +13,7 @@ from msgspec import Struct, field
 from webchat_fsm.core.facts import Reply, Verdict
 from webchat_fsm.errors import TransportError
 from webchat_fsm.lifecycle.effects import Call
-from webchat_fsm.lifecycle.words import FileToSend, Json, Response
+from webchat_fsm.lifecycle.words import FileToSend, Json, Response, scalars
 
 FORM = "application/x-www-form-urlencoded"
 
@@ -55,6 +55,9 @@ class HttpAnswer(Struct, frozen=True, kw_only=True):
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
 
+    def __repr__(self) -> str:
+        return f"HttpAnswer({self.status}: {len(self.body)} bytes)"
+
 
 class Dialect(Protocol):
     """One wire protocol: calls become requests, answers become replies. Pure."""
@@ -76,11 +79,6 @@ def bare(url: str) -> str:
 def form(fields: list[tuple[str, str]]) -> bytes:
     """A urlencoded body."""
     return urlencode([(scalars(name), scalars(value)) for name, value in fields]).encode("ascii")
-
-
-def scalars(value: str) -> str:
-    """A text as a browser sends it: lone surrogates, which no encoding has, become U+FFFD."""
-    return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def json_body(value: Any) -> bytes:
