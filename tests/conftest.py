@@ -1,1 +1,42 @@
 """What every test shares: the kit's fixtures, and a watcher of the laws that hold in every chat."""
+
+from __future__ import annotations
+
+from functools import wraps
+
+import pytest
+
+from tests.laws import LawWatcher
+from webchat_fsm.runtime.service import WebChatService
+
+
+@pytest.fixture(autouse=True)
+def laws():
+    """Watch the laws at every service of the test; what was broken fails it at the end."""
+    watchers: dict[int, LawWatcher] = {}
+    make, open_, close = WebChatService.__init__, WebChatService.open, WebChatService.close
+
+    @wraps(make)
+    def watched(chat, *given, **named):
+        make(chat, *given, **named)
+        watchers[id(chat)] = LawWatcher().attach(chat)
+        watchers[id(chat)].chat = chat  # keeps the id from being used again
+
+    @wraps(open_)
+    def opened(chat):
+        watchers[id(chat)].opened()
+        open_(chat)
+
+    @wraps(close)
+    def closed(chat, *given, **named):
+        gone = close(chat, *given, **named)
+        watchers[id(chat)].closed = True
+        return gone
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(WebChatService, "__init__", watched)
+        patch.setattr(WebChatService, "open", opened)
+        patch.setattr(WebChatService, "close", closed)
+        yield watchers
+    broken = [law for watcher in watchers.values() for law in watcher.broken]
+    assert not broken, broken

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import logging
+import re
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -264,6 +265,13 @@ def _is_url(text: str) -> bool:
     return parts.scheme in ("http", "https") and bool(parts.hostname)
 
 
+def _address(text: str) -> tuple[bool, str]:
+    """Whether an address of a chat server is none, and what to say of it; one with credentials is not quoted."""
+    if "@" in text.partition("://")[2].partition("/")[0]:
+        return True, "expected a URL without credentials, which would not be sent: name a header instead"
+    return not _is_url(text), f"expected an http(s) URL, got {text!r}"
+
+
 def _checked(config: Config) -> Config:
     for path, wrong, expected in _demands(config):
         if wrong:
@@ -283,7 +291,8 @@ def _demands(config: Config) -> Iterator[Demand]:
     yield "$.pollRateMax", config.poll_rate_max < config.poll_rate_min, "expected at least pollRateMin"
     yield "$.pollRateMult", not 1 <= config.poll_rate_mult < float("inf"), "expected a factor of at least 1"
     yield "$.client.pollJitter", not 0 <= config.client.poll_jitter <= 1, "expected a share from 0 to 1"
-    yield "$.client.maxAnswerSize", config.client.max_answer_size < 1024, "expected at least 1024 bytes"
+    yield from _of_client(config.client)
+    yield from _headers(config)
     yield "$.client.proxy", bool(config.client.proxy) and not _is_url(config.client.proxy), "expected an http(s) URL"
     yield "$.client.tls.key", bool(config.client.tls.key and not config.client.tls.cert), "needs client.tls.cert too"
     yield from _functions(config)
@@ -291,17 +300,44 @@ def _demands(config: Config) -> Iterator[Demand]:
     yield "$.enableCustomHeader", missing, "needs main.header (give the whole widgets object) or client.headers"
 
 
+def _of_client(client: Client) -> Iterator[Demand]:
+    for name, size in (("maxAnswerSize", client.max_answer_size), ("maxDownloadSize", client.max_download_size)):
+        yield f"$.client.{name}", size < 1024, f"expected at least 1024 bytes, got {size}"
+    retry = client.retry
+    for name, value in (("deliveryTimeout", client.delivery_timeout), ("retry.retryAfterCap", retry.retry_after_cap),
+                        ("retry.staleConnection", retry.stale_connection)):  # fmt: skip
+        yield f"$.client.{name}", not 0 <= value < float("inf"), f"expected a number of at least 0, got {value}"
+
+
+def _headers(config: Config) -> Iterator[Demand]:
+    """A header is sent as it is given, so it must be one; what it holds may be secret and is never shown."""
+    section = config.transport
+    given = {
+        "$.apikey": {"apikey": config.apikey},
+        "$.main.header": config.main_header,
+        "$.client.headers": config.client.headers,
+        "$.transport.headers": {} if section is None else section.headers,
+    }
+    for path, headers in given.items():
+        for name, value in headers.items():
+            wrong = not (_HEADER_NAME.fullmatch(name) and _HEADER_VALUE.fullmatch(value))
+            yield path, wrong, "expected names and values that an HTTP header can carry: Latin-1 without line breaks"
+
+
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
+
+
 def _attribute(name: str) -> str:
     return next(known.name for known in msgspec.structs.fields(Config) if known.encode_name == name)
 
 
 def _addresses(config: Config) -> Iterator[Demand]:
-    url = "expected an http(s) URL, got {!r}"
     section = config.transport
     if section is not None:
         known = section.type == "pureengage-v3-rest"
         yield "$.transport.type", not known, f"expected 'pureengage-v3-rest', got {section.type!r}"
-        yield "$.transport.dataURL", not _is_url(section.data_url), url.format(section.data_url)
+        yield "$.transport.dataURL", *_address(section.data_url)
         yield "$.transport.endpoint", not section.endpoint, "is required: the endpoint of the v3 API"
         yield "$.transport.pollTimeout", not 100 <= section.poll_timeout < float("inf"), "expected at least 100"
         slow = not 1 <= section.poll_interval_multiplier < float("inf")
@@ -309,10 +345,10 @@ def _addresses(config: Config) -> Iterator[Demand]:
         yield "$.transport.maxMessagePageSize", section.max_message_page_size < 2, "expected at least 2"
         yield "$.cometD.enabled", config.comet_d.enabled, "cannot be combined with transport"
     elif config.comet_d.enabled:
-        yield "$.cometD.cometURL", not _is_url(config.comet_d.comet_url), url.format(config.comet_d.comet_url)
-        yield "$.cometD.apiURL", not _is_url(config.comet_d.api_url), url.format(config.comet_d.api_url)
+        yield "$.cometD.cometURL", *_address(config.comet_d.comet_url)
+        yield "$.cometD.apiURL", *_address(config.comet_d.api_url)
     else:
-        yield "$.dataURL", not _is_url(config.data_url), url.format(config.data_url)
+        yield "$.dataURL", *_address(config.data_url)
 
 
 def _functions(config: Config) -> Iterator[Demand]:

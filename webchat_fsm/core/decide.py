@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-
 from webchat_fsm.core import link, on_command, on_reply
 from webchat_fsm.core.facts import Asked, Closed, Due, Interrupted, Moment, Opened, Replied, Step, Timer
 from webchat_fsm.core.session import Session
@@ -12,7 +10,7 @@ from webchat_fsm.lifecycle.commands import By
 from webchat_fsm.lifecycle.effects import Decision
 from webchat_fsm.lifecycle.table import State, Trigger
 
-log = logging.getLogger("webchat_fsm")
+FOREIGN = "the saved session is one of another transport or chat server; it is kept until a chat is started"
 
 
 def decide(session: Session, step: Step, now: Moment) -> Decision:
@@ -65,10 +63,12 @@ def _open(turn: Turn, opened: Opened) -> None:
     session = turn.session
     if session.opened:
         return
-    dormant = session.saved if session.state is State.DORMANT else None  # its store may have lost it meanwhile
-    session.opened, session.saved = True, opened.saved or dormant
+    dormant = session.saved if session.state is State.DORMANT else None
+    session.opened, session.saved = True, opened.saved
+    if dormant is not None and not session.restorable:
+        session.saved = dormant  # the store has lost it meanwhile
     if opened.saved is not None and not session.restorable:
-        log.warning("the saved session is one of another transport or chat server; it is kept until a chat is started")
+        turn.decision.warning = FOREIGN
     turn.fire(Trigger.OPEN)
     if session.state is State.RESTORING:
         on_command.call_restore(turn)

@@ -88,6 +88,7 @@ def _connect_soon(turn: Turn, delay: float = 0.0) -> None:
 def _shake_again(turn: Turn, waiting: Call | None = None) -> None:
     """Shake hands anew in a session; a message that was not taken waits to be sent again."""
     turn.session.link.client_id = ""
+    turn.session.link.miss(turn.session.cursor)
     _out(turn, turn.call("handshake", *_whose(waiting), attempt=1, **_again(waiting)))
 
 
@@ -112,20 +113,20 @@ def _to_ask(turn: Turn) -> bool:
 
 
 def _ask_for_messages(turn: Turn, then: str = "", command: str = "", given: Json | None = None) -> None:
-    """Ask for everything from the cursor on, or for the whole transcript where a restore has not brought it."""
+    """Ask for everything from where messages may be missed, what has come since then included."""
     session, link = turn.session, turn.session.link
-    position = 1 if session.catching_up else session.cursor
+    position = 1 if session.catching_up else link.missed
     link.asks += 1
-    link.asked_at = turn.now.timer
+    link.asked_at, link.taken = turn.now.timer, False
     link.wanted = session.catching_up or link.asks < ASKED_AT_MOST
     _out(turn, turn.call("notifications", command, position=position, then=then, given=given or {}))
 
 
 def _heard_well(turn: Turn) -> None:
-    """A good push has come: if messages had been asked for, this is taken for the answer."""
+    """A good push has come: where missed messages were asked for, it is the answer."""
     link = turn.session.link
-    if link.asked_at is not None:
-        link.wanted, link.asked_at, link.asks = False, None, 0
+    if link.taken:
+        link.wanted, link.asked_at, link.asks, link.taken = False, None, 0, False
 
 
 # -- answers -----------------------------------------------------------------------------------------------------------
@@ -144,10 +145,17 @@ def answer(turn: Turn, call: Call, reply: Reply) -> None:
     elif reply.verdict is Verdict.UNKNOWN_CLIENT and not call.fields.get("again"):
         _shake_again(turn, call)
     else:
+        _miss(turn, reply)
         hear(turn, call, reply)
         _settle(turn, call, reply)
     if session.state in _GONE and turn.decision.call is None and call.operation != "hangup":
         _hang_up(turn, client_id, reply)
+
+
+def _miss(turn: Turn, reply: Reply) -> None:
+    """An answer that did not come, or cannot be read, may have had pushes in it."""
+    if reply.verdict in (Verdict.SILENT, Verdict.BAD):
+        turn.session.link.miss(turn.session.cursor)
 
 
 def late(turn: Turn, call: Call, reply: Reply) -> None:
@@ -209,7 +217,8 @@ def _hear_start(turn: Turn, call: Call, push: Reply) -> None:
 def _after_restore(turn: Turn) -> None:
     session = turn.session
     if session.catching_up:
-        session.link.wanted, session.link.asked_at = True, turn.now.timer
+        session.link.miss(1)
+        session.link.asked_at, session.link.taken = turn.now.timer, True
     _connect_soon(turn)
 
 
@@ -257,16 +266,26 @@ def _notifications(turn: Turn, call: Call, reply: Reply) -> None:
         _acknowledged(turn, call, reply)
         return
     if not reply.good:
-        if reply.verdict is Verdict.UNKNOWN_CLIENT:
-            session.link.client_id = ""
-        _failed(turn)
+        _not_told(turn, reply)
         _reject_waiting(turn, call, reply)
         return
-    on_reply.contact(turn, reply)
+    if not session.link.lost:  # else the push or the next connect tells that everything is well again
+        on_reply.contact(turn, reply)
+    session.link.taken = True
     hear(turn, call, reply)
     _connect_soon(turn)
     if then := call.fields.get("then"):
         _send_again(turn, then, call)
+
+
+def _not_told(turn: Turn, reply: Reply) -> None:
+    """The request for missed messages came to nothing: a failed poll, after which it is made again."""
+    if reply.verdict is Verdict.UNKNOWN_CLIENT:
+        turn.session.link.client_id = ""
+        _failed(turn)
+    else:
+        on_reply.POLLED[reply.verdict](turn, reply)
+        _connect_soon(turn, turn.session.link.interval)
 
 
 def _send_again(turn: Turn, then: str, call: Call) -> None:
@@ -411,7 +430,7 @@ def _failed(turn: Turn) -> None:
     link = turn.session.link
     turn.fire(Trigger.NO_ANSWER)
     turn.fire(Trigger.POLL_FAILED)
-    link.miss()
+    link.miss(turn.session.cursor)
     link.lost = link.fresh = True
     link.retries += 1
     _connect_soon(turn, min(float(link.retries), LONGEST_PAUSE))

@@ -336,7 +336,7 @@ def interrupt(turn: Turn, interrupted: Interrupted) -> None:
 def _go_on(turn: Turn) -> None:
     session = turn.session
     if not session.transport.polls:
-        session.link.miss()
+        session.link.miss(session.cursor)
         session.timers[Timer.CONNECT] = turn.now.timer + session.link.interval
     elif session.state in (State.POLLING, State.OFFLINE):
         turn.poll_soon(session.delay)

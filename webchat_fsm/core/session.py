@@ -62,7 +62,8 @@ class Link(Struct):
 
     `renewed_at` is the moment at which the server last let go of the client; `fresh` wants the next connect answered at
     once; `lost` tells that `retries` connects have failed and none was answered since. `wanted` tells that messages may
-    have been missed; they were asked for `asks` times, last at `asked_at`.
+    have been missed from the position `missed` on; they were asked for `asks` times, last at `asked_at`, and `taken`
+    tells that the server took that request.
     """
 
     client_id: str = ""
@@ -74,12 +75,15 @@ class Link(Struct):
     fresh: bool = True
     lost: bool = False
     wanted: bool = False
+    missed: int | str = 1
     asked_at: float | None = None
     asks: int = 0
+    taken: bool = False
 
-    def miss(self) -> None:
-        """Messages may have been missed from now on, and have not been asked for."""
-        self.wanted, self.asked_at, self.asks = True, None, 0
+    def miss(self, cursor: int | str) -> None:
+        """Messages may be missed from the cursor on, or from where some are missed already, and are to be asked for."""
+        self.missed = self.missed if self.wanted else cursor
+        self.wanted, self.asked_at, self.asks, self.taken = True, None, 0, False
 
 
 class Session:

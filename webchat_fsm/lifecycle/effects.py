@@ -105,10 +105,14 @@ Effect = Publish | Save | Forget | Delivered
 
 
 class Decision(Struct, kw_only=True):
-    """The record of one step: the rows taken, what to do, the request to make next, how the command came out."""
+    """The record of one step: the rows taken, what to do, the request to make next, how the command came out.
+
+    `warning` is for the log, which is no place to write to while the session's lock is held.
+    """
 
     rows: list[Row] = field(default_factory=list)
     effects: list[Effect] = field(default_factory=list)
     call: Call | None = None
     settled: Settled | None = None
     cut: bool = False
+    warning: str = ""

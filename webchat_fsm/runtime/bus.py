@@ -226,6 +226,10 @@ class Plugin:
         """Publish a chatty event; here it differs in nothing, as nothing is logged."""
         return self._publish(name, data)
 
+    def publish_service_event(self, name: str, data: Any, time: int, *, replay: bool = False) -> None:
+        """Publish what a mounted service has published, with the milliseconds of its own clock."""
+        self._publish(name, data, replay=replay, time=time)
+
     def _publish(self, name: str, data: Any, *, replay: bool = False, time: int | None = None) -> bool:
         event = BusEvent(self._full(name), {} if data is None else data, _now() if time is None else time, self._name)
         self._bus.deliver(event, replay=replay)

@@ -7,7 +7,7 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """Two lines of time in seconds: `timer` for what falls due, `wall` for what is remembered; `sleep_until` a timer."""
+    """Two lines of time in seconds: `timer` for what falls due, `wall` for what is remembered."""
 
     def timer(self) -> float:
         """Now, on the line on which timers fall due."""

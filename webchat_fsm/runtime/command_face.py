@@ -53,8 +53,8 @@ class CommandFace(ABC):
         """Send a text; it comes back once in `messageReceived` (reference: sendMessage).
 
         `type` is a free label, "text" by default; `parent_message_id` names the message that is answered.
-        A send is never repeated by the library: after `CommandRejected` with a `TransportError` as its cause, the server
-        may have taken it all the same.
+        A send is never repeated by the library: after `CommandRejected` with a `TransportError` as its cause, the
+        server may have taken it all the same.
         """
         return self._send("sendMessage", {"message": message, "type": type, "parentMessageID": parent_message_id})
 
@@ -72,7 +72,7 @@ class CommandFace(ABC):
         return cast("Response | None", self._result("sendTyping", {"message": message}))
 
     def add_prefilter(self, filters: re.Pattern[str] | Iterable[re.Pattern[str]]) -> list[re.Pattern[str]]:
-        """Hide texts that match, until the session ends; gives all filters that were added (reference: addPrefilter)."""
+        """Hide texts that match, until the session ends; gives all that were added (reference: addPrefilter)."""
         return cast("list[re.Pattern[str]]", self._result("addPrefilter", {"filters": filters}))
 
     def update_user_data(self, user_data: Mapping[str, Any]) -> Response | Json:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from operator import itemgetter
 from typing import Any, Generic, TypeVar
 
 from msgspec import Struct
@@ -59,13 +62,19 @@ class UserCode(threading.local):
             self.depth -= 1
 
 
+class Hold:
+    """A place in the outbox that nothing passes before it is lifted."""
+
+    lifted = False
+
+
 class Outbox:
     """Events in the order of their publication, on their way to handlers and readers."""
 
     def __init__(self, deliver: Callable[[AnyEvent], None], timeout: float) -> None:
         self._deliver, self._timeout = deliver, timeout
         self._changed = threading.Condition()
-        self._waiting: deque[AnyEvent] = deque()
+        self._waiting: deque[AnyEvent | Hold] = deque()
         self._put = self._delivered = self._changes = 0
         self._thread: int | None = None
         self._kept: deque[tuple[int, AnyEvent]] = deque(maxlen=KEPT)
@@ -78,17 +87,30 @@ class Outbox:
                 self._waiting.append(event)
                 self._put += 1
 
+    def hold(self) -> Hold:
+        """Keep what is put in from now on, until the hold is lifted; whoever lifts it drains afterwards."""
+        with self._changed:
+            hold = Hold()
+            self._waiting.append(hold)
+            return hold
+
+    def lift(self, hold: Hold | None) -> None:
+        """Let pass what was kept."""
+        if hold is not None:
+            with self._changed:
+                hold.lifted = True
+
     @property
     def delivering_here(self) -> bool:
         """True inside a handler, on the thread that delivers."""
         return self._thread == threading.get_ident()
 
-    def drain(self, *, wait: bool = True) -> bool:
+    def drain(self, *, wait: bool = True, at_most: float = math.inf) -> bool:
         """Deliver what waits, or wait for the thread that does; False where the time ran out first."""
         if self.delivering_here:
             return True
         with self._changed:
-            ticket, deadline = self._put, clock.monotonic() + self._timeout
+            ticket, deadline = self._put, clock.monotonic() + min(self._timeout, at_most)
             while self._thread is not None:
                 left = deadline - clock.monotonic()
                 if not wait or self._delivered >= ticket or left <= 0 or not self._changed.wait(left):
@@ -112,11 +134,17 @@ class Outbox:
 
     def _next(self) -> AnyEvent | None:
         with self._changed:
-            if not self._waiting:
-                self._thread = None
-                self._changed.notify_all()
-                return None
-            return self._waiting.popleft()
+            while self._waiting:
+                first = self._waiting[0]
+                if isinstance(first, ChatEvent):
+                    self._waiting.popleft()
+                    return first
+                if not first.lifted:
+                    break
+                self._waiting.popleft()
+            self._thread = None
+            self._changed.notify_all()
+            return None
 
     def _done(self, event: AnyEvent) -> None:
         with self._changed:
@@ -127,10 +155,20 @@ class Outbox:
     def seal(self) -> None:
         """Drop what waits: nothing is published after close()."""
         with self._changed:
-            self._delivered += len(self._waiting)
+            self._delivered += sum(isinstance(waiting, ChatEvent) for waiting in self._waiting)
             self._waiting.clear()
             self._sealed = True
             self._note()
+
+    @property
+    def sealed(self) -> bool:
+        """True after close()."""
+        return self._sealed
+
+    def wait_idle(self, seconds: float) -> bool:
+        """Wait until no other thread is inside a handler; False where the time ran out first."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._thread in (None, threading.get_ident()), seconds)
 
     def unseal(self) -> None:
         """Publish again, after a new opening; what was kept before is forgotten."""
@@ -150,10 +188,11 @@ class Outbox:
         with self._changed:
             return self._put
 
-    def after(self, position: int) -> list[tuple[int, AnyEvent]]:
+    def after(self, position: int, at_most: int = KEPT) -> list[tuple[int, AnyEvent]]:
         """The kept events behind a position, with their numbers."""
         with self._changed:
-            return [kept for kept in self._kept if kept[0] > position]
+            start = bisect_right(self._kept, position, key=itemgetter(0))
+            return [self._kept[place] for place in range(start, min(start + at_most, len(self._kept)))]
 
     @property
     def changes(self) -> int:

@@ -70,6 +70,11 @@ class ManualDriver:
         self.clock: Clock = clock or WallClock()
         self._services: list[Timed] = []
 
+    @property
+    def services(self) -> tuple[Timed, ...]:
+        """What is served, in the order of attaching."""
+        return tuple(self._services)
+
     def attach(self, service: Timed) -> None:
         """Serve a service from now on."""
         if service not in self._services:
@@ -109,6 +114,16 @@ class ManualDriver:
         self.clock.sleep_until(moment)
 
 
+HIRE_AGAIN = 0.5
+"""Seconds after which a thread that could not be started is tried again."""
+
+
+class _Own(threading.local):
+    """What this thread does."""
+
+    working_for: int | None = None
+
+
 class ThreadDriver:
     """Runs timers in the background: one thread keeps the time, workers make the requests.
 
@@ -132,6 +147,7 @@ class ThreadDriver:
         self._free = 0
         self._served: set[int] = set()
         self._closed = False
+        self._own = _Own()
 
     @property
     def threads(self) -> list[threading.Thread]:
@@ -151,12 +167,16 @@ class ThreadDriver:
 
     def detach(self, service: Timed, timeout: float) -> bool:
         """Serve it no longer, and wait for its running jobs; a job cannot wait for itself."""
+        key = id(service)
         with self._changed:
-            self._served.discard(id(service))
-            self._awaited.pop(id(service), None)
-            if threading.current_thread() in self._workers:
-                return self._running.get(id(service), 0) == 0
-            return self._changed.wait_for(lambda: not self._running.get(id(service)), timeout)
+            self._served.discard(key)
+            self._awaited.pop(key, None)
+            for waiting in [job for job in self._jobs if job[0] is service]:
+                self._jobs.remove(waiting)
+                self._finished(key)
+            own = self._own.working_for == key
+            self._changed.wait_for(lambda: self._running.get(key, 0) <= own, timeout)
+            return key not in self._running
 
     def wake(self, service: Timed) -> None:
         """Look again at when the service is due."""
@@ -200,7 +220,12 @@ class ThreadDriver:
                 self.wake(service)
 
     def _until_next(self) -> float | None:
-        return self._heap[0][0] - self.clock.timer() if self._heap else None
+        """Seconds to the next timer; where jobs wait for a thread that could not be started, that is tried again."""
+        if self._jobs:
+            self._hire()
+        wait = self._heap[0][0] - self.clock.timer() if self._heap else None
+        stranded = bool(self._jobs) and not self._workers
+        return min(wait or HIRE_AGAIN, HIRE_AGAIN) if stranded and (wait is None or wait > 0) else wait
 
     def _give_out(self, service: Timed) -> None:
         for job in service.take_due(self.clock.timer()):
@@ -213,22 +238,31 @@ class ThreadDriver:
     def _hire(self) -> None:
         if len(self._jobs) > self._free and len(self._workers) < self._most:
             worker = threading.Thread(target=self._work, name="webchat-fsm-worker", daemon=True)
-            self._workers.add(worker)
-            worker.start()
+            try:
+                worker.start()
+            except RuntimeError:
+                log.exception("no further thread can be started; the timers' jobs wait for one that is free")
+            else:
+                self._workers.add(worker)
 
     def _work(self) -> None:
         while (taken := self._next_job()) is not None:
             service, job = taken
+            self._own.working_for = id(service)
             try:
                 job()
             except BaseException:  # a handler may raise SystemExit; the thread must go on serving the others
                 log.exception("a timer's job failed")
             finally:
+                self._own.working_for = None
                 with self._changed:
-                    self._running[id(service)] -= 1
-                    if not self._running[id(service)]:
-                        del self._running[id(service)]
-                    self._changed.notify_all()
+                    self._finished(id(service))
+
+    def _finished(self, key: int) -> None:
+        self._running[key] -= 1
+        if not self._running[key]:
+            del self._running[key]
+        self._changed.notify_all()
 
     def _next_job(self) -> tuple[Timed, Job] | None:
         with self._changed:

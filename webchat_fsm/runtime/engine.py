@@ -16,13 +16,14 @@ from webchat_fsm.core.decide import decide
 from webchat_fsm.core.facts import Arrival, Asked, Due, Interrupted, Moment, Replied, Reply, Step, Timer, Verdict
 from webchat_fsm.core.session import Session, Settings
 from webchat_fsm.errors import TransportError, WebChatError
-from webchat_fsm.lifecycle.effects import Call, Decision, Delivered, Forget, Publish, Save, Settled
+from webchat_fsm.lifecycle.effects import Call, Decision, Delivered, Forget, Publish, Save, SavedSession, Settled
 from webchat_fsm.lifecycle.table import State, Trigger
 from webchat_fsm.lifecycle.words import FileToSend, Json, Response
-from webchat_fsm.runtime.delivery import ChatEvent, Outbox, UserCode
-from webchat_fsm.runtime.driver import Driver, Job
+from webchat_fsm.runtime.delivery import ChatEvent, Hold, Outbox, UserCode
+from webchat_fsm.runtime.driver import Driver, Job, ManualDriver
 from webchat_fsm.runtime.http import Http
 from webchat_fsm.runtime.keeper import Keeper
+from webchat_fsm.runtime.recorder import Recorder
 from webchat_fsm.wire.dialects import dialect_of
 from webchat_fsm.wire.request import silent
 
@@ -45,6 +46,7 @@ class Engine:
         self.preview_input: Any = None
         self.on_delivered: Callable[[int, int | str | None], None] = lambda ticket, index: None
         self.first_event = 0
+        self.recorder: Recorder | None = None
         self._http = http
         self._dialect = dialect_of(config)
         self._last_preview = ""
@@ -55,68 +57,98 @@ class Engine:
     def moment(self) -> Moment:
         """The time of a step."""
         clock = self.driver.clock
-        return Moment(clock.timer(), clock.wall(), random.random())  # noqa: S311  (jitter, not a secret)
+        return Moment(clock.timer(), clock.wall(), random.random())
 
     def commit(self, step: Step) -> Decision:
         """Decide under the lock; events join the outbox in the order of the decisions."""
         with self.lock:
             before = self.outbox.position
-            decision = decide(self.session, step, self.moment())
+            now = self.moment()
+            decision = decide(self.session, step, now)
+            if self.recorder is not None:
+                self.recorder.stepped(self.session, step, now, decision)
             triggers = {row.trigger for row in decision.rows}
             if Trigger.OPEN in triggers:
                 self._closing.clear()
                 self.outbox.unseal()
             if triggers & {Trigger.START, Trigger.OPEN}:
                 self.first_event = before
-            for effect in decision.effects:
-                if isinstance(effect, Publish):
-                    self.outbox.put(ChatEvent(effect.event, effect.data, effect.time))
+            hold = self._put(decision)
+        if self.recorder is not None:
+            self.recorder.flush()
         for row in decision.rows:
             log.debug("%s: %s -> %s", row.trigger, row.source, row.dest)
-        for effect in decision.effects:
-            if isinstance(effect, Save | Forget):
-                self.keeper.carry_out(effect)
-            elif isinstance(effect, Delivered):
-                self.on_delivered(effect.ticket, effect.index)
+        if decision.warning:
+            log.warning("%s", decision.warning)
+        try:
+            self._carry_out(decision)
+        finally:
+            self.outbox.lift(hold)
         self.driver.wake(self)
         self.outbox.nudge()
         return decision
+
+    def _put(self, decision: Decision) -> Hold | None:
+        """Put the events in the outbox; of a loss nobody hears before the store, and `deleteSessionData`, know it."""
+        lost = any(isinstance(effect, Forget) and effect.lost is not None for effect in decision.effects)
+        hold = self.outbox.hold() if lost else None
+        for effect in decision.effects:
+            if isinstance(effect, Publish):
+                self.outbox.put(ChatEvent(effect.event, effect.data, effect.time))
+        return hold
+
+    def _carry_out(self, decision: Decision) -> None:
+        for effect in decision.effects:
+            if isinstance(effect, Save | Forget):
+                with self.user_code.running():  # the store, or the functions of asynchronous chat, may be the user's
+                    self.keeper.carry_out(effect)
+            elif isinstance(effect, Delivered):
+                self.on_delivered(effect.ticket, effect.index)
+
+    def load(self) -> SavedSession | None:
+        """What is saved; raises `StoreError`."""
+        with self.user_code.running():
+            return self.keeper.load()
 
     def run(self, step: Step) -> tuple[Settled | None, Call | None]:
         """Take a step and every step that follows from its requests; gives the outcome and the first request."""
         decision = self.commit(step)
         first, settled = decision.call, decision.settled
         while (call := decision.call) is not None:
-            self.outbox.drain(wait=False)
             try:
-                reply = self._perform(call)
+                self.outbox.drain(wait=False)
+                reply = self._preprocessed(call, self._perform(call))
+                decision = self.commit(Replied(call=call, reply=reply))
             except BaseException:
                 self.commit(Interrupted(call=call))
                 raise
-            decision = self.commit(Replied(call=call, reply=self._preprocessed(call, reply)))
             settled = settled or decision.settled
         return settled, first
 
     def _perform(self, call: Call) -> Reply:
+        self._pause(call.fields.get("pause", 0.0))
         if call.number != self.session.number:
             return silent("", TransportError(f"{call.operation}: not sent, as the session was left meanwhile"))
-        self._pause(call.fields.get("pause", 0.0))
         call, trouble = self._with_content(call)
         if trouble is not None:
             return trouble
         request = self._dialect.request(call)
+        if self.recorder is not None:
+            self.recorder.requested(call, request, self.moment())
         try:
             answer = self._http.send(request)
         except TransportError as error:
             return silent(request.url, error)
+        if self.recorder is not None:
+            self.recorder.answered(call, answer)
         return self._dialect.reply(call, answer)
 
     def _pause(self, seconds: float) -> None:
         """Let time pass before an attempt is repeated; closing cuts it short."""
         if seconds and self.driver.threaded:
             self._closing.wait(seconds)
-        elif seconds:
-            self.driver.clock.sleep_until(self.driver.clock.timer() + seconds)
+        elif seconds and isinstance(self.driver, ManualDriver):
+            self.driver.wait(seconds)
 
     def _with_content(self, call: Call) -> tuple[Call, Reply | None]:
         """Read the file of an upload; a file that cannot be read is no fault of the network."""
@@ -156,9 +188,15 @@ class Engine:
         for preprocessor in list(self.preprocessors):
             with self.user_code.running():
                 try:
-                    item = preprocessor(item) or item
+                    returned: Any = preprocessor(item)
                 except Exception:
                     log.exception("the preprocessor %s failed; the message stays as it was", _name(preprocessor))
+                    continue
+            if isinstance(returned, dict):
+                item = returned or item
+            elif returned:
+                kind = type(returned).__name__
+                log.error("the preprocessor %s returned no message but %s", _name(preprocessor), kind)
         try:
             return arrival._replace(shown=message.altered(item))
         except (AttributeError, TypeError, ValueError):
@@ -183,6 +221,11 @@ class Engine:
         with self.lock:
             return min(self.session.timers.values(), default=None)
 
+    def timers(self) -> list[tuple[Timer, float]]:
+        """Every timer and its moment."""
+        with self.lock:
+            return list(self.session.timers.items())
+
     def take_due(self, now: float) -> list[Job]:
         """The jobs of all timers due by now."""
         with self.lock:
@@ -194,13 +237,25 @@ class Engine:
     def run_timer(self, timer: Timer) -> object:
         """Do what a timer stands for; true where the server answered well."""
         try:
-            settled, _ = self.run(Due(timer=timer, preview=self._typed(timer)))
+            preview = self._typed(timer)
+        except BaseException:
+            self._put_back(timer)
+            raise
+        try:
+            settled, _ = self.run(Due(timer=timer, preview=preview))
         except WebChatError:
             log.exception("the timer %s failed", timer)
             return False
         finally:
             self.outbox.drain(wait=False)
         return settled is not None and settled.resolved
+
+    def _put_back(self, timer: Timer) -> None:
+        """Let a timer that was not carried out fall due again."""
+        with self.lock:
+            if self.session.opened:
+                self.session.timers.setdefault(timer, self.driver.clock.timer() + self.session.delay)
+        self.driver.wake(self)
 
     def _typed(self, timer: Timer) -> str:
         """The preview text; a change of it since the last poll counts as one sendTyping."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import email.message
+import email.utils
 import io
 import mimetypes
 import os
@@ -63,10 +64,13 @@ def bare_name(given: str) -> str:
 
 
 def named_in(content_disposition: str) -> str:
-    """The file name of a Content-Disposition header, empty where it has none."""
+    """The file name of a Content-Disposition header, empty where it has none; its encoded form wins (RFC 6266)."""
     message = email.message.Message()
     message["Content-Disposition"] = re.sub(r"[\r\n]", " ", content_disposition)
-    return message.get_filename() or ""
+    given: Any = message.get_params(failobj=[], header="Content-Disposition")
+    names = [value for key, value in given if key.lower() == "filename"]
+    encoded = [value for value in names if isinstance(value, tuple)]
+    return email.utils.collapse_rfc2231_value((encoded or names or [""])[-1])
 
 
 def put(content: bytes, to: str | os.PathLike[str], name: str) -> Path:

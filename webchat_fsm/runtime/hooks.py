@@ -1,8 +1,8 @@
 """The three functions of `transport.async` that keep session data, as a store (lifecycle decision 3).
 
-Their names read backwards in the reference, and are kept: `getSessionData` is given data to keep, `setSessionData` brings
-them back, `deleteSessionData` is told of a lost session. Each gets a cookie jar with `set`, `get` and `remove`, and its
-options; the jar lives in the service's own store.
+Their names read backwards in the reference, and are kept: `getSessionData` is given data to keep, `setSessionData`
+brings them back, `deleteSessionData` is told of a lost session. Each gets a cookie jar with `set`, `get` and `remove`,
+and its options; the jar lives in the service's own store.
 """
 
 from __future__ import annotations
@@ -17,12 +17,16 @@ from webchat_fsm.config import Async, Config
 from webchat_fsm.errors import StoreError
 from webchat_fsm.lifecycle.effects import SavedSession
 from webchat_fsm.lifecycle.table import Transport
-from webchat_fsm.lifecycle.words import Json, Response, SessionData
+from webchat_fsm.lifecycle.words import MASK, Json, Response, SessionData
 from webchat_fsm.runtime.store import SessionStore
-from webchat_fsm.wire.nexus_v3 import session_of
+from webchat_fsm.wire.nexus_v3 import TOKEN, session_of
+from webchat_fsm.wire.request import text
 
 OPTIONS: Json = {"samesite": "strict", "path": "/"}
 """What the functions get as cookie options; the jar takes and ignores them."""
+
+NOTHING = frozenset({"undefined", "null"})
+"""Texts that JavaScript makes of a value that is not there."""
 
 
 class CookieJar:
@@ -32,8 +36,8 @@ class CookieJar:
         self._store, self._empty = store, empty
 
     def set(self, name: str, value: str, options: Mapping[str, Any] | None = None) -> None:
-        """Keep a text under a name."""
-        self._change({**self._cookies(), name: value})
+        """Keep a text under a name; what is no text is kept as its spelling in JavaScript."""
+        self._change({**self._cookies(), name: text(value)})
 
     def get(self, name: str) -> str | None:
         """The text of that name, None where there is none."""
@@ -48,10 +52,11 @@ class CookieJar:
         return {} if document is None else document.cookies
 
     def _change(self, cookies: dict[str, str]) -> None:
-        if cookies:
-            self._store.save(replace(self._empty, cookies=cookies))
-        else:
+        document = replace(self._store.load() or self._empty, cookies=cookies)
+        if document == self._empty:
             self._store.delete()
+        else:
+            self._store.save(document)
 
 
 class HookStore:
@@ -71,9 +76,14 @@ class HookStore:
     def save(self, document: SavedSession) -> None:
         """Give `getSessionData` the data, where they have changed."""
         data = {**document.session_data.item(Transport.V3_ASYNC), "messageIndex": document.cursor}
-        if data != self._handed:
+        if data == self._handed:
+            return
+        before, self._handed = self._handed, data  # at once, as the function may give a command that saves again
+        try:
             self._ask("getSessionData", self._hooks.get_session_data, dict(data))
-            self._handed = data
+        except StoreError:
+            self._handed = before
+            raise
 
     def delete(self) -> None:
         """An ended session is told to nobody: only a lost one is, by `lost`."""
@@ -92,15 +102,23 @@ class HookStore:
         except StoreError:
             raise
         except Exception as error:
-            raise StoreError(f"transport.async.{name} failed: {type(error).__name__}: {error}") from error
+            said = str(error)
+            if isinstance(first, Mapping) and first.get("token"):
+                said = said.replace(first["token"], MASK)
+            raise StoreError(f"transport.async.{name} failed: {type(error).__name__}: {said}") from error
 
 
 class LossTelling:
-    """An ordinary store beside a lone `deleteSessionData`."""
+    """An ordinary store beside a lone `deleteSessionData`, whose jar is a document with cookies and no session."""
 
     def __init__(self, hooks: HookStore, store: SessionStore) -> None:
-        self._hooks = hooks
-        self.load, self.save, self.delete = store.load, store.save, store.delete
+        self._hooks, self._store = hooks, store
+        self.save, self.delete = store.save, store.delete
+
+    def load(self) -> SavedSession | None:
+        """The document, if there is a session in it."""
+        document = self._store.load()
+        return document if document is not None and document.session_data != SessionData() else None
 
     def lost(self, session_data: Json, response: Response) -> None:
         """Delete the session, and tell the function."""
@@ -127,6 +145,8 @@ def saved_with_token(config: Config, given: Any) -> SavedSession | None:
     try:
         session_data = session_of(token)
     except ValueError:
+        if not TOKEN.fullmatch(token):
+            raise StoreError("the session data hold no token that a request can carry") from None
         session_data = SessionData(token=token)  # the server will say what it thinks of it
     return SavedSession(transport=config.way, address=config.address, session_data=session_data, cursor=cursor)
 
@@ -135,8 +155,8 @@ def _token(given: Any) -> tuple[str, int | str]:
     if isinstance(given, str) and given.lstrip().startswith(("{", '"')):
         try:
             given = msgspec.json.decode(given)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, RecursionError) as error:
             raise StoreError(f"the session data are no JSON: {error}") from error
     if isinstance(given, Mapping):
         return str(given.get("token") or ""), given.get("messageIndex") or 1
-    return (given, 1) if isinstance(given, str) and given != "undefined" else ("", 1)
+    return (given, 1) if isinstance(given, str) and given not in NOTHING else ("", 1)

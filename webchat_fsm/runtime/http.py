@@ -8,6 +8,7 @@ from __future__ import annotations
 import socket
 import ssl
 import threading
+from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.cookiejar import CookieJar, DefaultCookiePolicy
@@ -20,11 +21,11 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import HTTPError, SSLError
 from urllib3.filepost import encode_multipart_formdata
-from urllib3.util import make_headers
 
 from webchat_fsm.config import Config, Tls
 from webchat_fsm.errors import ConfigError, TransportError
-from webchat_fsm.runtime import clock
+from webchat_fsm.runtime import clock, sockets
+from webchat_fsm.runtime.sockets import Flight, TlsSocket, TooMuchError
 from webchat_fsm.wire.request import FilePart, HttpAnswer, Request
 
 CHUNK = 65536
@@ -63,134 +64,18 @@ def _multipart_value(value: str | FilePart) -> Any:
     return (value.name, value.content, value.content_type) if isinstance(value, FilePart) else value
 
 
-class _TooMuch(OSError):
-    """The peer has sent more than a request may bring."""
-
-
-class _Flight:
-    """One request on its way: until when, how many bytes it may still bring, and the socket on which it waits."""
-
-    def __init__(self, deadline: float | None, allowance: int) -> None:
-        self._deadline, self._allowance = deadline, allowance
-        self._lock = threading.Lock()
-        self._sock: socket.socket | None = None
-        self.was_cut = False
-        self.reused = True
-
-    def about_to_wait(self, sock: socket.socket) -> float | None:
-        """Note the socket that is going to block; the seconds it may, None for no limit."""
-        with self._lock:
-            if self.was_cut:
-                raise OSError("cut")
-            self._sock = sock
-        if self._deadline is None:
-            return None
-        left = self._deadline - clock.monotonic()
-        if left <= 0:
-            raise TimeoutError("the deadline has passed")
-        return left
-
-    def received(self, size: int) -> None:
-        self._allowance -= size
-        if self._allowance < 0:
-            raise _TooMuch("the peer sends too much")
-
-    def cut(self) -> None:
-        with self._lock:
-            self.was_cut = True
-            if self._sock is not None:
-                _shut(self._sock)
-
-
-class _Own(threading.local):
-    """The request that this thread makes."""
-
-    flight: _Flight | None = None
-
-
-_own = _Own()
-
-
-class _Bounded:
-    """The part of a socket that puts each of its operations under the bounds of the request that this thread makes."""
-
-    def _bound(self: Any) -> None:
-        if _own.flight is not None:
-            self.settimeout(_own.flight.about_to_wait(self))
-
-    def connect(self: Any, *given: Any) -> None:
-        self._bound()
-        super().connect(*given)  # type: ignore[misc]
-
-    def recv(self: Any, *given: Any) -> bytes:
-        self._bound()
-        data: bytes = super().recv(*given)  # type: ignore[misc]
-        if _own.flight is not None:
-            _own.flight.received(len(data))
-        return data
-
-    def recv_into(self: Any, *given: Any) -> int:
-        self._bound()
-        size = int(super().recv_into(*given))  # type: ignore[misc]
-        if _own.flight is not None:
-            _own.flight.received(size)
-        return size
-
-    def send(self: Any, *given: Any) -> int:
-        self._bound()
-        return int(super().send(*given))  # type: ignore[misc]
-
-    def sendall(self: Any, *given: Any) -> None:
-        self._bound()
-        super().sendall(*given)  # type: ignore[misc]
-
-
-class _PlainSocket(_Bounded, socket.socket):
-    pass
-
-
-class _TlsSocket(_Bounded, ssl.SSLSocket):
-    def do_handshake(self, block: bool = False) -> None:  # noqa: FBT001, FBT002  (the signature of the standard library)
-        self._bound()
-        super().do_handshake(block)
-
-
-def _shut(sock: socket.socket) -> None:
-    """Wake the thread that waits on a socket. A TLS socket is shut below its TLS, which that thread is using."""
-    try:
-        socket.socket.shutdown(sock, socket.SHUT_RDWR)
-    except OSError:
-        return  # it is not connected, or was closed meanwhile: nobody waits on it
-
-
 def _connected(connection: HTTPConnection) -> socket.socket:
-    """A socket of ours to the host of a connection; each of its addresses is tried in turn."""
-    if _own.flight is not None:
-        _own.flight.reused = False
+    """A socket of ours for a connection, its faults in urllib3's words."""
     try:
-        found = socket.getaddrinfo(connection.host.strip("[]"), connection.port, type=socket.SOCK_STREAM)
+        return sockets.connect(connection.host.strip("[]"), connection.port, connection.socket_options or ())
     except socket.gaierror as error:
         raise urllib3.exceptions.NameResolutionError(connection.host, connection, error) from error
     except UnicodeError as error:
         raise urllib3.exceptions.LocationParseError(connection.host) from error
-    fault: OSError = OSError("the name has no address")
-    for family, kind, protocol, _, address in found:
-        sock = _PlainSocket(family, kind, protocol)
-        try:
-            for option in connection.socket_options or ():
-                sock.setsockopt(*option)
-            sock.connect(address)
-        except OSError as error:
-            sock.close()
-            fault = error
-        except BaseException:
-            sock.close()
-            raise
-        else:
-            return sock
-    if isinstance(fault, TimeoutError):
-        raise urllib3.exceptions.ConnectTimeoutError(connection, "no connection in time") from fault
-    raise urllib3.exceptions.NewConnectionError(connection, str(fault)) from fault
+    except TimeoutError as error:
+        raise urllib3.exceptions.ConnectTimeoutError(connection, "no connection in time") from error
+    except OSError as error:
+        raise urllib3.exceptions.NewConnectionError(connection, str(error)) from error
 
 
 class _Plain(HTTPConnection):
@@ -225,7 +110,7 @@ def tls_context(tls: Tls) -> ssl.SSLContext:
             context.load_cert_chain(tls.cert, tls.key or None, tls.key_password or None)
         except OSError as error:
             raise ConfigError("$.client.tls.cert", f"cannot be loaded: {error}") from error
-    context.sslsocket_class = _TlsSocket
+    context.sslsocket_class = TlsSocket
     return context
 
 
@@ -235,7 +120,7 @@ class Urllib3Http:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._lock = threading.Lock()
-        self._flights: set[_Flight] = set()
+        self._flights: set[Flight] = set()
         self._jar = CookieJar(DefaultCookiePolicy()) if self._keeps_cookies else None
         self._jar_lock = threading.Lock()
         self._pools = self._manager()
@@ -246,13 +131,14 @@ class Urllib3Http:
 
     def _manager(self) -> urllib3.PoolManager:
         client = self._config.client
-        common: dict[str, Any] = {"maxsize": CONNECTIONS, "retries": False, "ssl_context": tls_context(client.tls)}
+        tls = tls_context(client.tls)
+        common: dict[str, Any] = {"maxsize": CONNECTIONS, "retries": False, "ssl_context": tls}
         if not client.tls.verify:
             common["cert_reqs"] = "CERT_NONE"
             common["assert_hostname"] = False
         if client.proxy:
             common["proxy_headers"] = _proxy_headers(client.proxy)
-            common["proxy_ssl_context"] = tls_context(client.tls)
+            common["proxy_ssl_context"] = tls
         manager = urllib3.ProxyManager(client.proxy, **common) if client.proxy else urllib3.PoolManager(**common)
         manager.pool_classes_by_scheme = {"http": _Pool, "https": _SecurePool}
         return manager
@@ -261,31 +147,30 @@ class Urllib3Http:
         """Make the request; a repeatable one is made once more where a kept connection turns out to be dead."""
         tries = 1 + (self._config.client.retry.stale_connection if request.repeatable else 0)
         deadline = None if request.timeout is None else clock.monotonic() + request.timeout
-        with self._flying(_Flight(deadline, 2 * request.max_size + OVERHEAD)) as flight:
+        with self._flying(Flight(deadline, 2 * request.max_size + OVERHEAD)) as flight:
             for left in range(tries - 1, -1, -1):
-                flight.reused = True
+                flight.connected = False
                 try:
                     answer = self._exchange(request, deadline)
                 except (HTTPError, OSError, ValueError) as error:
-                    if not flight.was_cut and left and flight.reused and _stale(error):
+                    if not flight.was_cut and left and not flight.connected and _stale(error):
                         continue
-                    raise _told(error, request, flight) from error
+                    raise _told(error, request, flight) from _shown(error)
                 if flight.was_cut:
                     raise TransportError(f"{request.operation}: {CUT}")
                 return answer
         raise TransportError(f"{request.operation}: gave up")
 
     @contextmanager
-    def _flying(self, flight: _Flight) -> Iterator[_Flight]:
-        before, _own.flight = _own.flight, flight
+    def _flying(self, flight: Flight) -> Iterator[Flight]:
         with self._lock:
             self._flights.add(flight)
         try:
-            yield flight
+            with flight.bounding():
+                yield flight
         finally:
             with self._lock:
                 self._flights.discard(flight)
-            _own.flight = before
 
     def _exchange(self, request: Request, deadline: float | None) -> HttpAnswer:
         body, content_type = encoded(request)
@@ -310,13 +195,13 @@ class Urllib3Http:
     def _read(self, request: Request, response: urllib3.BaseHTTPResponse) -> HttpAnswer:
         body, whole = bytearray(), False
         try:
-            for chunk in response.stream(CHUNK):
+            for chunk in response.stream(CHUNK, decode_content=True):
                 body += chunk
                 if len(body) > request.max_size:
-                    raise _TooMuch(f"more than {request.max_size} bytes")
+                    raise TooMuchError(f"more than {request.max_size} bytes")
             whole = True
         except urllib3.exceptions.ProtocolError as error:
-            raise _Torn("the answer broke off") from error
+            raise _TornError("the answer broke off") from error
         finally:
             if not whole:
                 response.close()
@@ -328,7 +213,7 @@ class Urllib3Http:
     def _cookie(self, url: str) -> str:
         if self._jar is None:
             return ""
-        asking = CookieRequest(url)  # noqa: S310  (nothing is opened: it only carries headers to the jar)
+        asking = CookieRequest(url)
         with self._jar_lock:
             self._jar.add_cookie_header(asking)
         return asking.get_header("Cookie") or ""
@@ -336,7 +221,7 @@ class Urllib3Http:
     def _remember(self, url: str, response: urllib3.BaseHTTPResponse) -> None:
         if self._jar is not None:
             with self._jar_lock:
-                self._jar.extract_cookies(_Answered(response), CookieRequest(url))  # type: ignore[arg-type]  # noqa: S310
+                self._jar.extract_cookies(_Answered(response), CookieRequest(url))  # type: ignore[arg-type]
 
     def cut(self) -> None:
         """Shut the sockets of the requests in flight, which then fail at once."""
@@ -370,27 +255,30 @@ def _proxy_headers(proxy: str) -> dict[str, str]:
     parts = urlsplit(proxy)
     if parts.username is None:
         return {}
-    return dict(make_headers(proxy_basic_auth=f"{unquote(parts.username)}:{unquote(parts.password or '')}"))
+    credentials = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+    return {"Proxy-Authorization": f"Basic {b64encode(credentials.encode()).decode()}"}
 
 
-class _Torn(OSError):
+class _TornError(OSError):
     """An answer that had begun broke off."""
 
 
 def _stale(error: BaseException) -> bool:
-    """Whether a connection was closed before any answer: on a kept one the server was tired of it."""
-    return isinstance(error, urllib3.exceptions.ProtocolError) and _told_by_socket(error)
+    """Whether the connection was closed before any answer came."""
+    lost = isinstance(error, urllib3.exceptions.ProtocolError | SSLError)
+    return lost and any(isinstance(cause, ConnectionError | ssl.SSLEOFError) for cause in _causes(error))
 
 
-def _told_by_socket(error: urllib3.exceptions.ProtocolError) -> bool:
-    return any(isinstance(cause, ConnectionError) for cause in error.args)
+def _shown(error: Exception) -> Exception | None:
+    """The error as a cause; what http.client says of a bad header quotes it, secrets included."""
+    return error if isinstance(error, HTTPError | OSError) else None
 
 
-def _told(error: Exception, request: Request, flight: _Flight) -> TransportError:
+def _told(error: Exception, request: Request, flight: Flight) -> TransportError:
     """The error in the library's words, which never quote what was sent."""
     if flight.was_cut:
         return TransportError(f"{request.operation}: {CUT}")
-    if isinstance(error, ValueError) and not isinstance(error, HTTPError | OSError):
+    if _shown(error) is None:
         return TransportError(f"{request.operation}: an address, a header or a cookie is none that HTTP can carry")
     return TransportError(f"{request.operation}: {_fault(error, request)}")
 
@@ -398,15 +286,16 @@ def _told(error: Exception, request: Request, flight: _Flight) -> TransportError
 CUT = "cut, as the service was closed"
 
 _FAULTS: tuple[tuple[type[BaseException], str], ...] = (
-    (_TooMuch, "the answer is larger than {most} bytes"),
-    (_Torn, "the answer was torn off"),
+    (TooMuchError, "the answer is larger than {most} bytes"),
+    (_TornError, "the answer was torn off"),
     (urllib3.exceptions.NameResolutionError, "the name {host} cannot be resolved"),
+    (urllib3.exceptions.NewConnectionError, "{host} refused the connection"),
+    (urllib3.exceptions.NewConnectionError, "no connection to {host}"),
     (urllib3.exceptions.ConnectTimeoutError, "no connection to {host} within the time limit"),
     (urllib3.exceptions.TimeoutError, "no complete answer within {timeout} s"),
     (TimeoutError, "no complete answer within {timeout} s"),
     (urllib3.exceptions.ProxyError, "the proxy could not be used"),
     (SSLError, "TLS failed: {error}"),
-    (urllib3.exceptions.NewConnectionError, "{host} refused the connection"),
     (urllib3.exceptions.ProtocolError, "the connection was lost before the answer was complete"),
     (urllib3.exceptions.DecodeError, "the answer's content encoding is broken"),
 )
@@ -415,10 +304,11 @@ _FAULTS: tuple[tuple[type[BaseException], str], ...] = (
 def _fault(error: BaseException, request: Request) -> str:
     host, timeout = urlsplit(request.url).netloc.rpartition("@")[2], f"{request.timeout:g}" if request.timeout else "?"
     causes = list(_causes(error))
+    telling = (TooMuchError, TimeoutError) if isinstance(error, urllib3.exceptions.ProtocolError) else TooMuchError
+    shown = next((cause for cause in causes if isinstance(cause, telling)), error)
     for kind, said in _FAULTS:
-        for cause in causes[:1] if kind is not _TooMuch else causes:
-            if isinstance(cause, kind):
-                return said.format(host=host, timeout=timeout, most=request.max_size, error=causes[-1])
+        if isinstance(shown, kind):
+            return said.format(host=host, timeout=timeout, most=request.max_size, error=causes[-1])
     return f"{type(error).__name__}: {causes[-1]}"
 
 

@@ -51,6 +51,8 @@ class Keeper:
                 self._write(effect)
             except StoreError as error:
                 self._failed(str(error))
+            except Exception as error:  # a store of the user's may raise anything; the chat goes on all the same
+                self._failed(f"the session store failed: {type(error).__name__}: {error}")
             else:
                 self.failure = ""
 

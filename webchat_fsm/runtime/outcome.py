@@ -14,7 +14,7 @@ class Outcome:
     Callbacks get one argument and have run when the call returns; each call returns the outcome again.
     """
 
-    def __init__(self, *, resolved: bool, value: Any = None, error: CommandRejected | None = None, reason: Any = None):  # noqa: ANN204
+    def __init__(self, *, resolved: bool, value: Any = None, error: CommandRejected | None = None, reason: Any = None):
         self.status = "resolved" if resolved else "rejected"
         self.value = value
         self.reason = reason

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 
 class Receipt:
-    """A sent message: `status` is sent (the server took it), unknown (no complete answer, it may have arrived) or delivered.
+    """A sent message: `status` is sent (the server took it), unknown (no complete answer came) or delivered.
 
     It is delivered when it has come back in the transcript, at `index`.
     """

@@ -15,8 +15,8 @@ from msgspec import Struct
 from webchat_fsm.config import Config
 from webchat_fsm.core.facts import Asked, Closed, Opened, Timer
 from webchat_fsm.core.on_command import refusal
-from webchat_fsm.errors import CommandRejected, WebChatError
-from webchat_fsm.lifecycle.commands import COMMANDS, By, Rule
+from webchat_fsm.errors import CommandRejected, StoreError, WebChatError
+from webchat_fsm.lifecycle.commands import COMMANDS, NOTHING_SAVED, By, Rule
 from webchat_fsm.lifecycle.effects import Call, Settled
 from webchat_fsm.lifecycle.events import EVENTS
 from webchat_fsm.lifecycle.table import State
@@ -34,10 +34,14 @@ from webchat_fsm.runtime.http import Http, Urllib3Http
 from webchat_fsm.runtime.keeper import Keeper
 from webchat_fsm.runtime.outcome import Outcome
 from webchat_fsm.runtime.receipt import Receipt
+from webchat_fsm.runtime.recorder import Recorder
 from webchat_fsm.runtime.store import MemoryStore, SessionStore
 from webchat_fsm.runtime.waiting import Reader
 
 log = logging.getLogger("webchat_fsm")
+
+JUST_BEGUN = 0.1
+"""Seconds after which close() cuts once more, for a request that a thread was about to make at the first time."""
 
 RECENT = 1000
 """How many deliveries of own messages are remembered for receipts that are not there yet."""
@@ -53,8 +57,10 @@ class Explanation(Struct, frozen=True):
 
 
 class Health(Struct, frozen=True, kw_only=True):
-    """How a service does: seconds since the last answered poll, failures in a row, seconds since a poll went out that
-    is not answered yet, seconds to the next one, the names of live threads, and what hinders the store.
+    """How a service does.
+
+    In seconds: `last_poll` since the last answered one, `poll_in_flight` since one went out that is not answered yet,
+    `next_poll` until the next. `failures` in a row, the names of live `threads`, and what hinders the store.
     """
 
     last_poll: float | None
@@ -69,8 +75,8 @@ class WebChatService(CommandFace, EventFace):
     """One customer, one chat at a time. Every method may be called from any thread, and inside handlers.
 
     `config` is the documented object (see `Config`); `store` keeps the session between openings; `http` replaces how
-    requests travel, one for each service; `driver` runs the timers, by default in threads of its own. Nothing is opened,
-    and no thread started, before `open()`.
+    requests travel, one for each service; `driver` runs the timers, by default in threads of its own; `recorder` writes
+    the session down (see `webchat_fsm.testing`). Nothing is opened, and no thread started, before `open()`.
     """
 
     def __init__(
@@ -80,6 +86,7 @@ class WebChatService(CommandFace, EventFace):
         store: SessionStore | None = None,
         http: Http | None = None,
         driver: Driver | None = None,
+        recorder: Recorder | None = None,
     ) -> None:
         self.config = Config.read(config)
         self._own_driver = ThreadDriver() if driver is None else None
@@ -88,6 +95,9 @@ class WebChatService(CommandFace, EventFace):
         keeper = Keeper(kept_by(self.config, MemoryStore() if store is None else store))
         self._engine = Engine(self.config, http or Urllib3Http(self.config), keeper, self._driver, outbox)
         self._engine.on_delivered = self._delivered
+        self._engine.recorder = recorder
+        if recorder is not None:
+            recorder.begun(self.config)
         self._reader = Reader(self._engine)
         self._subscriptions: dict[str, tuple[Subscription, ...]] = {}
         self._plugins: tuple[Plugin, ...] = ()
@@ -95,6 +105,7 @@ class WebChatService(CommandFace, EventFace):
         self._handling = ""
         self._receipts: dict[int, Receipt] = {}
         self._came_back: dict[int, int | str | None] = {}
+        self._closings = 0
 
     def __repr__(self) -> str:
         session = self._engine.session
@@ -105,38 +116,51 @@ class WebChatService(CommandFace, EventFace):
     def open(self) -> None:
         """Publish `ready` and restore what is saved; returns when the restore is settled.
 
-        Does nothing while open. Raises `StoreError` where what is saved cannot be read; the service then stays closed.
+        Does nothing while open. Raises `StoreError` where what is saved cannot be read; the service then stays closed,
+        as it does where it is closed while that is read.
         """
         engine = self._engine
         if engine.session.opened:
             self._await_restore()
             return
-        saved = engine.keeper.load()
+        closings = self._closings
+        saved = engine.load()
+        if self._closings != closings:
+            return
         self._driver.attach(engine)
         engine.run(Opened(saved=saved))
+        self._await_restore()
         self._drain()
 
     def close(self, timeout: float = 2.0, *, end: bool = False) -> bool:
         """Stop timers, threads and requests; the session stays saved, to be restored. `end=True` ends the chat first.
 
         From any thread, inside a handler, twice. True when everything is gone; False after the timeout, or inside a
-        handler, where the rest ends as the handler returns. Publishes nothing.
+        handler, where the rest ends as the handler returns. Publishes nothing. The timeout counts from the end of the
+        chat, whose request takes `ajaxTimeout` at most.
         """
         engine = self._engine
+        self._closings += 1
         if end:
             self._end_first()
         deadline = monotonic() + timeout
         inside = self._inside
+        left: Callable[[], float] = lambda: max(0.0, deadline - monotonic())  # noqa: E731
         if not inside:
-            engine.outbox.drain()
+            engine.outbox.drain(at_most=timeout)
         engine.commit(Closed())
         engine.outbox.seal()
+        with engine.lock:
+            self._ready = None
         engine.cut()
-        gone = self._driver.detach(engine, max(0.0, deadline - monotonic()))
+        gone = self._driver.detach(engine, min(JUST_BEGUN, left()))
+        if not (gone or inside):
+            engine.cut()
+            gone = self._driver.detach(engine, left())
         engine.give_up_connections()
         if self._own_driver is not None:
-            gone = self._own_driver.close(max(0.0, deadline - monotonic())) and gone
-        return gone and not inside
+            gone = self._own_driver.close(left()) and gone
+        return not inside and engine.outbox.wait_idle(left()) and gone
 
     def _end_first(self) -> None:
         if self.can("endChat"):
@@ -190,7 +214,7 @@ class WebChatService(CommandFace, EventFace):
             now = engine.moment()
             due = session.timers.get(Timer.POLL)
             return Health(
-                last_poll=now.wall - session.last_contact if session.state.has_session else None,
+                last_poll=max(0.0, now.wall - session.last_contact) if session.state.has_session else None,
                 failures=session.failures,
                 poll_in_flight=now.timer - session.poll_since if session.poll_out else None,
                 next_poll=None if due is None else max(0.0, due - now.timer),
@@ -201,7 +225,7 @@ class WebChatService(CommandFace, EventFace):
     # -- commands --------------------------------------------------------------------------------------------------
 
     def command(self, name: str, data: Mapping[str, Any] | None = None) -> Outcome:
-        """Give any documented command by its documented name, with its data as documented; never raises for a rejection.
+        """Give any documented command by its documented name and with its documented data; a rejection raises nothing.
 
         When it returns the outcome is settled, and its events have been delivered too, unless it was called inside a
         handler, or another thread is delivering for longer than `client.deliveryTimeout`. An unknown name is a
@@ -248,12 +272,14 @@ class WebChatService(CommandFace, EventFace):
         return settled, call
 
     def _await_restore(self) -> None:
-        """Wait for a restore that another thread has in flight; inside a handler there is no waiting."""
-        if not self._engine.settled and not self._inside:
+        """Wait for a restore that another thread has in flight; not inside a handler, nor without threads."""
+        if not self._engine.settled and not self._inside and self._driver.threaded:
             self._reader.wait_until(lambda: self._engine.settled, math.inf)
 
     def _drain(self) -> None:
-        if not self._engine.outbox.drain():
+        if self._engine.user_code.depth:
+            self._engine.outbox.drain(wait=False)
+        elif not self._engine.outbox.drain():
             log.warning("events wait for the handler %s, which blocks their delivery", self._handling or "(none)")
 
     def _remember_input(self, data: Json, settled: Settled) -> Settled:
@@ -287,9 +313,15 @@ class WebChatService(CommandFace, EventFace):
     def _send(self, command: str, data: Json) -> Receipt:
         rule = _rule(command)
         settled, call = self._give(rule, data)
-        receipt = Receipt(call.ticket if call else 0, "sent" if settled.resolved else "unknown", self._await_receipt)
-        if not settled.resolved:
-            raise self._rejection(rule, settled) from settled.fault
+        if settled.resolved:
+            return self._receipt(call, "sent")
+        rejected = self._rejection(rule, settled)
+        if settled.fault is not None:
+            rejected.receipt = self._receipt(call, "unknown")
+        raise rejected from settled.fault
+
+    def _receipt(self, call: Call | None, status: str) -> Receipt:
+        receipt = Receipt(call.ticket if call else 0, status, self._await_receipt)
         with self._engine.lock:
             self._receipts[receipt.ticket] = receipt
             came_back = receipt.ticket in self._came_back
@@ -320,7 +352,7 @@ class WebChatService(CommandFace, EventFace):
         subscription = Subscription(event, handler, self._unsubscribe)
         with self._engine.lock:
             self._subscriptions[event] = (*self._subscriptions.get(event, ()), subscription)
-            replayed = self._ready if event == "ready" and self._engine.session.opened else None
+            replayed = self._ready if event == "ready" else None
         if replayed is not None:
             self._call(handler, replayed)
         return subscription
@@ -331,13 +363,16 @@ class WebChatService(CommandFace, EventFace):
             self._subscriptions[subscription.event] = tuple(one for one in known if one is not subscription)
 
     def _deliver(self, event: AnyEvent) -> None:
-        if event.name == "ready":
-            self._ready = event
-        for subscription in self._subscriptions.get(event.name, ()):
-            if subscription in self._subscriptions.get(event.name, ()):
+        with self._engine.lock:
+            if event.name == "ready":
+                self._ready = event
+            subscriptions, plugins = self._subscriptions.get(event.name, ()), self._plugins
+        for subscription in subscriptions:
+            if subscription in self._subscriptions.get(event.name, ()) and not self._engine.outbox.sealed:
                 self._call(subscription.handler, event)
-        for plugin in self._plugins:
-            self._publish(plugin, event)
+        for plugin in plugins:
+            if not self._engine.outbox.sealed:
+                self._publish(plugin, event)
 
     def _call(self, handler: Handler, event: AnyEvent) -> None:
         self._handling = name = getattr(handler, "__qualname__", None) or repr(handler)
@@ -359,10 +394,9 @@ class WebChatService(CommandFace, EventFace):
 
     def _publish(self, plugin: Plugin, event: AnyEvent) -> None:
         data = None if event.data is None else event.data.item(self._engine.session.transport)
-        publish = plugin.republish if event.name == "ready" else plugin.publish
         self._handling = f"(a subscriber on the bus to {event.name})"
         with self._engine.user_code.running():
-            publish(event.name, data)
+            plugin.publish_service_event(event.name, data, round(event.time * 1000), replay=event.name == "ready")
         self._handling = ""
 
     def mount(self, plugin: Plugin) -> None:
@@ -371,9 +405,11 @@ class WebChatService(CommandFace, EventFace):
             plugin.register_command(name, lambda call: self.command(call.command, call.data))
         plugin.register_events(list(EVENTS))
         plugin.ready()
-        self._plugins = (*self._plugins, plugin)
-        if self._ready is not None and self._engine.session.opened:
-            self._publish(plugin, self._ready)
+        with self._engine.lock:
+            self._plugins = (*self._plugins, plugin)
+            replayed = self._ready
+        if replayed is not None:
+            self._publish(plugin, replayed)
 
     # -- reading ---------------------------------------------------------------------------------------------------
 
@@ -423,9 +459,15 @@ def _as_given(service: WebChatService, data: Mapping[str, Any]) -> Json:
 def _with_session(service: WebChatService, data: Mapping[str, Any]) -> Json:
     """The session that restore was given, a token or an object with one; else what the store holds."""
     engine = service._engine
-    if given := data.get("sessionData"):
-        return {"saved": saved_with_token(service.config, given)}
-    return {} if engine.session.saved or not engine.session.opened else {"saved": engine.keeper.load()}
+    if not service.can("restore"):
+        return {}
+    try:
+        if given := data.get("sessionData"):
+            saved = saved_with_token(service.config, given)
+            return {"saved": saved} if saved else {"trouble": NOTHING_SAVED}
+        return {} if engine.session.saved else {"saved": engine.load()}
+    except StoreError as error:
+        return {"trouble": str(error)}
 
 
 def _with_files(service: WebChatService, data: Mapping[str, Any]) -> Json:
@@ -436,7 +478,19 @@ def _with_files(service: WebChatService, data: Mapping[str, Any]) -> Json:
         return {"trouble": str(error)}
 
 
+def _with_input(service: WebChatService, data: Mapping[str, Any]) -> Json:
+    """The typing preview input, looked at here and not under the lock, as its properties may be code of the user."""
+    given = data.get("input")
+    try:
+        fits = given is not None and getattr(given, "type", "text") in ("text", "textarea") and hasattr(given, "value")
+    except Exception:
+        log.exception("the typing preview input %s failed when it was registered", type(given).__name__)
+        fits = True
+    return {"input": given, "fits": fits}
+
+
 _PREPARED: dict[str, Callable[[WebChatService, Mapping[str, Any]], Json]] = {
+    "registerTypingPreviewInput": _with_input,
     "restore": _with_session,
     "sendFile": _with_files,
 }

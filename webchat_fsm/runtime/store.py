@@ -67,8 +67,8 @@ class _Version(Struct, frozen=True):
 class FileStore:
     """Keeps the session in a JSON file that only its owner can read (mode 0600), replaced as a whole each time.
 
-    A file that is damaged, or was written by a newer version, raises `StoreError` and is never overwritten: move it away,
-    or delete it, to begin anew. The file survives the death of the process, as each write is renamed into place.
+    A file that is damaged, or was written by a newer version, raises `StoreError` and is never overwritten: move it
+    away, or delete it, to begin anew. The file survives the death of the process, as each write is renamed into place.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -129,7 +129,7 @@ class FileStore:
             session = msgspec.json.decode(data, type=_File).session
             for saved in session.prefilters:
                 re.compile(saved.source, saved.flags)
-        except (msgspec.DecodeError, UnicodeDecodeError, re.error, ValueError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, re.error, ValueError, RecursionError) as error:
             raise StoreError(f"{self.path}: damaged, or no session file ({error}){keep}") from error
         return session
 

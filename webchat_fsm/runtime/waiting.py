@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
@@ -15,6 +16,8 @@ from webchat_fsm.runtime.driver import ManualDriver
 from webchat_fsm.runtime.engine import Engine
 
 T = TypeVar("T")
+GLANCE = 64
+"""How many events are looked at between two looks at the outbox."""
 
 
 class Reader:
@@ -23,13 +26,14 @@ class Reader:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._position = 0
+        self._lock = threading.Lock()
 
     def wait_for(self, name: str, timeout: float, where: Callable[[AnyEvent], object] | None) -> AnyEvent:
         """The first accepted event behind the reading position."""
         self._outside_of_handlers("wait_for")
         if name not in EVENTS:
             raise ValueError(f"there is no event {name!r}")
-        found = self._until(lambda: self._find(name, where), timeout, closed=lambda: self._cannot_come(name))
+        found = self._until(self._finder(name, where), timeout, closed=lambda: self._cannot_come(name))
         if found is None:
             raise WaitTimeout(f"{name} did not come within {timeout:g} s; the state is {self._engine.session.state}")
         return found
@@ -39,7 +43,7 @@ class Reader:
         self._outside_of_handlers("events")
         while True:
             try:
-                event = self._until(lambda: self._find(None, None), silence, closed=lambda: self._cannot_come(None))
+                event = self._until(self._finder(None, None), silence, closed=lambda: self._cannot_come(None))
             except ChatClosed:
                 return
             if event is None:
@@ -59,13 +63,31 @@ class Reader:
         if engine.outbox.delivering_here or engine.user_code.depth:
             raise HandlerWaitError(f"{what} inside a handler would wait for ever; let the handler return first")
 
-    def _find(self, name: str | None, where: Callable[[AnyEvent], object] | None) -> AnyEvent | None:
-        start = max(self._position, self._engine.first_event)
-        for number, event in self._engine.outbox.after(start):
-            if name in (None, event.name) and (where is None or where(event)):
-                self._position = number
-                return event
-        return None
+    def _finder(
+        self, name: str | None, where: Callable[[AnyEvent], object] | None
+    ) -> Callable[[], AnyEvent | None]:
+        """Looks for an accepted event, and at each event once however often it is called."""
+        seen = 0
+
+        def find() -> AnyEvent | None:
+            nonlocal seen
+            seen = max(seen, self._position, self._engine.first_event)
+            while behind := self._engine.outbox.after(seen, GLANCE):
+                for number, event in behind:
+                    seen = number
+                    if name in (None, event.name) and (where is None or where(event)) and self._take(number):
+                        return event
+            return None
+
+        return find
+
+    def _take(self, number: int) -> bool:
+        """Move the position behind an event, unless another thread has done so before."""
+        with self._lock:
+            if self._position >= number:
+                return False
+            self._position = number
+            return True
 
     def _cannot_come(self, name: str | None) -> bool:
         session = self._engine.session

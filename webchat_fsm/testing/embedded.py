@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from http.cookies import SimpleCookie
 from urllib.parse import urlsplit
 
@@ -13,19 +15,40 @@ from webchat_fsm.server import ChatServer, HttpRequest
 from webchat_fsm.server import HttpAnswer as ServerAnswer
 from webchat_fsm.wire.request import HttpAnswer, Request
 
+Awaiting = Callable[[str, float], AbstractContextManager[None]]
+
+
+def _unlisted(operation: str, deadline: float) -> AbstractContextManager[None]:
+    return nullcontext()
+
 
 class EmbeddedHttp:
-    """Carries requests to a `ChatServer` in this process; a slow answer moves the clock instead of waiting."""
+    """Carries requests to a `ChatServer` in this process; a slow answer lets time pass instead of waiting.
 
-    def __init__(self, server: ChatServer, clock: Clock) -> None:
+    `wait_until` lets it pass, to a moment of the clock's timer line, by default by moving the clock alone; `awaiting`
+    is told the operation and the deadline of each slow request; `asking` hears the name of each operation before it.
+    """
+
+    def __init__(
+        self,
+        server: ChatServer,
+        clock: Clock,
+        *,
+        wait_until: Callable[[float], None] | None = None,
+        awaiting: Awaiting = _unlisted,
+        asking: Callable[[str], None] = lambda operation: None,
+    ) -> None:
         self._server, self._clock = server, clock
+        self._wait_until = wait_until or clock.sleep_until
+        self._awaiting, self._asking = awaiting, asking
         self._cookies: SimpleCookie = SimpleCookie()
+        self._cut = 0
 
     def send(self, request: Request) -> HttpAnswer:
         """Make the request; raises `TransportError` where the server's faults leave no complete answer."""
-        deadline = math.inf if request.timeout is None else self._clock.timer() + request.timeout
+        self._asking(request.operation)
         answer = self._server.handle(self._asked(request), self._clock.wall())
-        self._delay(request, answer.delay, deadline)
+        self._delay(request, answer.delay)
         if answer.fate != "whole":
             fault = "the connection was lost" if answer.fate == "drop" else "the answer was torn off"
             raise TransportError(f"{request.operation}: {fault}")
@@ -43,11 +66,17 @@ class EmbeddedHttp:
         parts = urlsplit(request.url)
         return HttpRequest.of(request.method, f"{parts.path}?{parts.query}".rstrip("?"), headers, body)
 
-    def _delay(self, request: Request, delay: float, deadline: float) -> None:
+    def _delay(self, request: Request, delay: float) -> None:
+        """Let other timers run while this answer is on its way; closing cuts it, and the deadline ends it."""
         if not delay:
             return
-        comes = self._clock.timer() + delay
-        self._clock.sleep_until(min(comes, deadline))
+        begun, cuts = self._clock.timer(), self._cut
+        deadline = math.inf if request.timeout is None else begun + request.timeout
+        comes = begun + delay
+        with self._awaiting(request.operation, min(comes, deadline)):
+            self._wait_until(min(comes, deadline))
+        if self._cut != cuts:
+            raise TransportError(f"{request.operation}: cut, as the service was closed")
         if comes > deadline:
             raise TransportError(f"{request.operation}: no complete answer within {request.timeout:g} s")
 
@@ -58,7 +87,8 @@ class EmbeddedHttp:
         return HttpAnswer(status=answer.status, headers=headers, body=answer.body)
 
     def cut(self) -> None:
-        """Nothing is ever in flight here: requests are answered as they are made."""
+        """Let the slow answers on their way fail."""
+        self._cut += 1
 
     def close(self) -> None:
         """There are no connections to give up."""

@@ -261,7 +261,7 @@ def _verdict(call: Call, own: Json, advice: Json) -> Verdict:
     if own.get("successful") is True and (call.operation != "handshake" or own.get("clientId")):
         return Verdict.GOOD
     again = call.operation == "connect" and advice.get("reconnect") == "handshake"
-    unknown = str(own.get("error") or "").startswith(UNKNOWN_CLIENT)
+    unknown = str(own.get("error") or "").partition(":")[0].strip() == UNKNOWN_CLIENT
     return Verdict.UNKNOWN_CLIENT if call.operation != "handshake" and (unknown or again) else Verdict.REFUSED
 
 

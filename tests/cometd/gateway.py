@@ -1,0 +1,150 @@
+"""A Bayeux gateway of few words, typed from the wire papers and not from the code: what is not scripted goes well.
+
+It is an `http=` without sockets. Messages are known by name: `handshake`, `connect`, `bye` (`/meta/disconnect`), or the
+operation of what is published.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from webchat_fsm.errors import TransportError
+from webchat_fsm.wire.request import HttpAnswer
+
+CHANNEL = "/service/chatV2/customer-support"
+KEYS = {"chatId": "c-1", "userId": "u-1", "secureKey": "k-1", "alias": "a-1"}
+NOBODY = TransportError("connection refused")
+UNKNOWN = "402::Unknown client"
+
+
+def envelope(*messages: dict[str, Any], **other: Any) -> dict[str, Any]:
+    """What is pushed: REST's envelope."""
+    return {"statusCode": 0, **KEYS, "chatEnded": False, "messages": list(messages), **other}
+
+
+def push(data: Any) -> dict[str, Any]:
+    return {"channel": CHANNEL, "data": data}
+
+
+def event(index: int, kind: str = "Message", text: str = "", sender: str = "Agent", party: int = 2) -> dict[str, Any]:
+    party_of = {"nickname": "Ann" if sender == "Agent" else "Jonny", "participantId": party, "type": sender}
+    return {"index": index, "type": kind, "text": text, "utcTime": 1700000000000 + index, "from": party_of}
+
+
+class Gateway:
+    """Answers every message well, unless `script` says otherwise; `queue` waits for the next connect."""
+
+    def __init__(self, clock):
+        self.clock = clock
+        self.sent: list[dict[str, Any]] = []
+        self.times: list[tuple[str, float]] = []
+        self.requests = []
+        self.queue: list[dict[str, Any]] = []
+        self.transcript: list[dict[str, Any]] = []
+        self.advice = {"reconnect": "retry", "interval": 500, "timeout": 30000}
+        self._scripted: dict[str, list[Any]] = {}
+        self._clients = 0
+
+    # -- what a test says ----------------------------------------------------------------------------------------
+
+    def script(self, name: str, *answers: Any) -> None:
+        """Answer the next messages of that name so: an error to raise, bytes, an `HttpAnswer`, a list or a function."""
+        self._scripted.setdefault(name, []).extend(answers)
+
+    def say(self, text: str, kind: str = "Message", sender: str = "Agent") -> None:
+        """Something happens in the chat, and waits for the next connect."""
+        self.queue.append(push(envelope(self.add(kind, text, sender))))
+
+    def add(self, kind: str, text: str = "", sender: str = "Agent") -> dict[str, Any]:
+        happened = event(len(self.transcript) + 1, kind, text, sender, 1 if sender == "Client" else 2)
+        self.transcript.append(happened)
+        return happened
+
+    def names(self) -> list[str]:
+        return [name for name, _ in self.times]
+
+    def all(self, name: str) -> list[dict[str, Any]]:
+        """The messages of that name, as they were sent."""
+        return [message for message, (known, _) in zip(self.sent, self.times, strict=True) if known == name]
+
+    def moments(self, name: str) -> list[float]:
+        """When messages of that name were sent, counted from the first of them."""
+        found = [moment for known, moment in self.times if known == name]
+        return [round(moment - found[0], 3) for moment in found]
+
+    def refuse(self, error: str, **advice: Any) -> Callable[[dict[str, Any]], list[dict[str, Any]]]:
+        """A reply that is not successful."""
+        more = {"advice": advice} if advice else {}
+        return lambda message: [
+            {"id": message["id"], "channel": message["channel"], "successful": False, "error": error, **more}
+        ]
+
+    def taken(self, *pushes: Any, before: bool = False) -> Callable[[dict[str, Any]], list[dict[str, Any]]]:
+        """An acknowledgement with pushes in the same array."""
+        return lambda message: (
+            [*map(push, pushes), self._ack(message)] if before else [self._ack(message), *map(push, pushes)]
+        )
+
+    # -- what a service sees -------------------------------------------------------------------------------------
+
+    def send(self, request):
+        self.requests.append(request)
+        (message,) = json.loads(request.body)
+        name = self._name(message)
+        self.sent.append(message)
+        self.times.append((name, self.clock.timer()))
+        scripted = self._scripted.get(name)
+        answer = scripted.pop(0) if scripted else getattr(self, f"_{name}", self._operation)(message)
+        if callable(answer):
+            answer = answer(message)
+        if isinstance(answer, BaseException):
+            raise answer
+        if isinstance(answer, HttpAnswer):
+            return answer
+        body = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
+        return HttpAnswer(status=200, headers={"content-type": "application/json"}, body=body)
+
+    def cut(self):
+        pass
+
+    def close(self):
+        pass
+
+    def _name(self, message):
+        kind = message["channel"].removeprefix("/meta/")
+        return message["data"]["operation"] if "data" in message else "bye" if kind == "disconnect" else kind
+
+    def _ack(self, message, **more):
+        return {"id": message["id"], "channel": message["channel"], "successful": True, **more}
+
+    def _drained(self):
+        waiting, self.queue = self.queue, []
+        return waiting
+
+    def _handshake(self, message):
+        self._clients += 1
+        return [self._ack(message, clientId=f"client-{self._clients}", advice=self.advice)]
+
+    def _connect(self, message):
+        return [*self._drained(), self._ack(message, advice=self.advice)]
+
+    def _bye(self, message):
+        return [self._ack(message)]
+
+    def _operation(self, message):
+        return [self._ack(message)]
+
+    def _requestChat(self, message):  # noqa: N802  (named as the operation)
+        self.queue.append(push(envelope(self.add("ParticipantJoined", sender="Client"))))
+        return [self._ack(message)]
+
+    def _sendMessage(self, message):  # noqa: N802
+        self.queue.append(push(envelope(self.add("Message", message["data"]["message"], "Client"))))
+        return [self._ack(message)]
+
+    def _requestNotifications(self, message):  # noqa: N802
+        wanted = message["data"]["transcriptPosition"]
+        self.queue.append(push(envelope(*self.transcript[wanted - 1 :])))
+        return [self._ack(message)]

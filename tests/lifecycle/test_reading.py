@@ -1,0 +1,183 @@
+"""What can be read of a chat, while it lasts and afterwards; and the user data that a chat carries."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from webchat_fsm import SessionData
+
+
+def talk(stage):
+    chat = stage.start()
+    ann, sue, robo = stage.agent(), stage.server.supervisor("Sue"), stage.server.bot("Robo")
+    stage.advance(2)
+    sue.join()
+    robo.join()
+    ann.say("Hello")
+    stage.advance(2)
+    ann.leave()
+    stage.advance(3)
+    return chat
+
+
+def test_agents_and_supervisors_are_listed_with_their_times_and_bots_are_not(stage):
+    agents = talk(stage).get_agents()
+    assert [(agent.name, agent.connected, agent.supervisor) for agent in agents.values()] == [
+        ("Ann", False, False), ("Sue", True, True),
+    ]  # fmt: skip
+    ann, sue = agents.values()
+    assert ann.disconnected_time - ann.connected_time == 4000
+    assert (sue.connected_time - ann.connected_time, sue.disconnected_time) == (2000, None)
+    on_bus = stage.chat.command("getAgents").value
+    assert on_bus["agents"][str(sue.id)] == {
+        "name": "Sue", "connected": True, "supervisor": True,
+        "connectedTime": sue.connected_time, "disconnectedTime": False,
+    }  # fmt: skip
+
+
+def test_stats_span_the_first_and_the_last_message(stage):
+    stats = talk(stage).get_stats()
+    assert stats.end_time - stats.start_time == stats.duration == 4000
+    on_bus = stage.chat.command("getStats").value
+    assert on_bus["duration"] == 4000
+    assert set(on_bus) == {"agents", "startTime", "endTime", "duration"}
+    assert set(on_bus["agents"]) == {"2", "3"}
+
+
+def test_before_a_chat_there_is_nothing_and_the_bus_says_false(stage):
+    chat = stage.open()
+    assert chat.get_agents() == {}
+    assert (chat.get_stats().start_time, chat.get_stats().end_time, chat.get_stats().duration) == (None, None, None)
+    assert chat.command("getStats").value == {"agents": {}, "startTime": False, "endTime": False, "duration": False}
+    assert chat.command("getTranscript").value == {"messages": [], "originalMessages": []}
+    assert chat.command("getSessionData").value == {"sessionID": "", "secureKey": "", "alias": "", "userId": ""}
+    assert chat.get_session_data() == SessionData()
+
+
+def test_the_transcript_is_in_order_with_the_wires_own_objects_beside_it(stage):
+    transcript = talk(stage).get_transcript()
+    assert [message.index for message in transcript.messages] == [1, 2, 3, 4, 5, 6]
+    assert [original["index"] for original in transcript.original_messages] == [1, 2, 3, 4, 5, 6]
+    on_bus = stage.chat.command("getTranscript").value
+    assert [message["text"] for message in on_bus["messages"]] == ["", "", "", "", "Hello", ""]
+    assert on_bus["originalMessages"][4]["from"]["nickname"] == "Ann"
+
+
+@pytest.mark.parametrize(
+    ("since", "indexes"),
+    [(None, [1, 2, 3, 4, 5, 6]), (0, [1, 2, 3, 4, 5, 6]), (4, [5, 6]), (6, []), (99, []), ("4", [5, 6])],
+)
+def test_what_is_new_since_an_index(stage, since, indexes):
+    assert [message.index for message in talk(stage).get_transcript(since).messages] == indexes
+
+
+def test_a_hidden_message_is_no_obstacle_to_what_is_new(stage):
+    chat = stage.start()
+    chat.add_prefilter(re.compile("secret"))
+    ann = stage.agent()
+    for text in ("secret", "Hello"):
+        ann.say(text)
+    stage.advance(3)
+    assert [message.index for message in chat.get_transcript(since=3).messages] == [4]
+
+
+@pytest.mark.parametrize("how", ["endChat", "the server"])
+def test_all_of_it_can_be_read_after_the_end(stage, how):
+    chat = talk(stage)
+    if how == "endChat":
+        chat.end_chat()
+    else:
+        stage.server.end()
+        chat.step()
+    assert chat.state == "ended"
+    assert [message.text for message in chat.get_transcript().messages if message.text] == ["Hello"]
+    assert {agent.name: agent.connected for agent in chat.get_agents().values()} == {"Ann": False, "Sue": False}
+    assert chat.get_stats().duration >= 4000
+    assert chat.get_session_data() == SessionData()
+
+
+def test_the_next_chat_starts_afresh(stage):
+    chat = talk(stage)
+    chat.end_chat()
+    chat.start_chat(nickname="Again")
+    assert chat.get_transcript().messages == ()
+    assert chat.get_agents() == {}
+    stage.advance(0)
+    assert [message.sender.name for message in chat.get_transcript().messages] == ["Again"]
+
+
+def test_what_is_read_is_a_copy(stage):
+    chat = talk(stage)
+    before = chat.command("getTranscript").value
+    chat.command("getTranscript").value["messages"].clear()
+    chat.command("getTranscript").value["messages"][0]["text"] = "forged"
+    chat.get_agents().clear()
+    assert chat.command("getTranscript").value == before
+    assert len(chat.get_agents()) == 2
+
+
+# -- user data ---------------------------------------------------------------------------------------------------------
+
+
+def test_user_data_of_the_call_wins_over_the_update_and_that_over_the_configuration(stage):
+    chat = stage.open(userData={"from": "config", "tier": "config", "page": "config"})
+    assert chat.update_user_data({"tier": "update", "page": "update"}) == {
+        "from": "config", "tier": "update", "page": "update",
+    }  # fmt: skip
+    chat.start_chat(nickname="Jonny", user_data={"page": "call"})
+    told = stage.server.core.current_chat().user_data
+    assert {key: told[key] for key in ("from", "tier", "page")} == {"from": "config", "tier": "update", "page": "call"}
+
+
+def test_nested_user_data_travels_in_brackets(stage):
+    stage.open().start_chat(nickname="Jonny", user_data={"cart": {"items": 3, "paid": False}, "none": None})
+    assert stage.server.core.current_chat().user_data == {"cart": {"items": "3", "paid": "false"}, "none": ""}
+
+
+def test_in_a_chat_only_the_new_keys_are_sent(stage):
+    chat = stage.start(userData={"tier": "gold"})
+    assert chat.update_user_data({"page": "/help"}).status == 200
+    assert stage.asked("updateData")[0]["userData"] == {"page": "/help"}
+    chat.end_chat()
+    assert chat.update_user_data({}) == {"tier": "gold", "page": "/help"}
+
+
+@pytest.mark.parametrize("door", ["starting", "restoring"])
+def test_what_comes_while_a_chat_begins_is_sent_once_when_it_has_begun(stage, door):
+    if door == "starting":
+        chat = stage.open()
+        stage.http.during("start", lambda: chat.update_user_data({"page": "/help"}))
+        chat.start_chat(nickname="Jonny")
+    else:
+        stage.start().close()
+        chat = stage.client()
+        stage.http.during("restore", lambda: chat.update_user_data({"page": "/help"}))
+        chat.open()
+    stage.advance(5)
+    assert [asked["userData"] for asked in stage.asked("updateData")] == [{"page": "/help"}]
+
+
+def test_what_comes_while_a_start_fails_waits_for_the_next_one(stage):
+    chat = stage.open()
+    stage.http.during("start", lambda: chat.update_user_data({"page": "/help"}))
+    stage.server.faults.add(operation="start", server_status=2)
+    assert not chat.command("startChat", {"nickname": "Jonny"})
+    chat.start_chat(nickname="Jonny")
+    stage.advance(5)
+    assert stage.server.core.current_chat().user_data == {"page": "/help"}
+    assert stage.asked("updateData") == []
+
+
+def test_a_start_takes_the_form_of_the_reference_in_either_shape(stage):
+    chat = stage.open()
+    form = {"firstname": "Jon", "lastname": "Doe", "email": "j@x.test", "subject": "a question"}
+    assert chat.command("startChat", {"form": form, "userData": {"a": "1"}})
+    asked = stage.asked("start")[-1]
+    wanted = {"firstName": "Jon", "lastName": "Doe", "emailAddress": "j@x.test", "subject": "a question"}
+    assert {key: asked[key] for key in wanted} == wanted
+    chat.end_chat()
+    assert chat.command("startChat", {**form, "userData": {"a": "1"}})
+    assert {key: stage.asked("start")[-1][key] for key in wanted} == wanted
+    assert stage.server.core.current_chat().user_data == {"a": "1"}

@@ -1,0 +1,389 @@
+"""What servers get wrong: repeated, turned, odd and hostile answers, and sessions that go in mid-chat."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.lifecycle.stage import HeardOnBus
+from tests.nexus.stage import NexusStage, envelope, received
+from webchat_fsm import Config
+from webchat_fsm.core.facts import Verdict
+from webchat_fsm.lifecycle.effects import Call
+from webchat_fsm.lifecycle.table import Transport
+from webchat_fsm.lifecycle.words import SessionData
+from webchat_fsm.testing import Timeline
+from webchat_fsm.testing.bench import CONFIGS
+from webchat_fsm.wire.nexus_v3 import NexusV3
+from webchat_fsm.wire.request import HttpAnswer
+
+LATER = 2_000_000_000_000
+"""Behind every index that the server has given, so that polls go on from there."""
+
+FROM = {"type": "Agent", "participantId": "ann", "nickname": "Ann"}
+
+
+def said(index, text, **fields):
+    return {"index": index, "type": "Text", "text": text, "from": FROM, "utcTime": "2024-03-09T16:00:00.100Z", **fields}
+
+
+# -- order and repeats -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fault", [{"duplicate": True}, {"reorder": True}, {"duplicate": True, "reorder": True}])
+def test_messages_that_come_twice_or_backwards_are_told_once_and_in_order(nexus, fault):
+    nexus.start()
+    agent = nexus.agent()
+    nexus.server.faults.add(operation="refresh", times=3, **fault)
+    for turn in range(3):
+        for number in range(4):
+            agent.say(f"{turn}.{number}")
+        nexus.advance(3)
+    assert nexus.heard.texts() == [f"{turn}.{number}" for turn in range(3) for number in range(4)]
+    assert nexus.heard.names.count("agentConnected") == 1
+
+
+@pytest.mark.parametrize("fault", [{"duplicate": True}, {"reorder": True}, {"duplicate": True, "reorder": True}])
+def test_a_restore_and_history_bear_repeats_and_disorder_too(lasting, fault):
+    lasting.start()
+    lasting.bulk(30)
+    lasting.chat.close()
+    lasting.server.faults.add(operation="refresh", times=5, **fault)
+    lasting.open()
+    lasting.chat.fetch_history()
+    lasting.chat.fetch_history()
+    (restored, _, _), (older, _, old) = received(lasting.heard)
+    assert (restored, old) == ([f"message {n}" for n in range(11, 31)], True)
+    assert older == [f"message {n}" for n in range(10, 1, -1)] + [""]
+
+
+def test_a_server_that_repeats_everything_in_each_poll_is_heard_once(nexus):
+    nexus.start()
+    whole = [said(f"{n}-0", f"{n}") for n in range(1, 6)]
+    for number in range(1, 6):
+        nexus.http.answer("refresh", envelope(messages=whole[:number]))
+        nexus.advance(3)
+    assert nexus.heard.texts() == ["1", "2", "3", "4", "5"]
+
+
+def test_an_older_message_that_comes_late_does_not_turn_the_position_back(nexus):
+    nexus.start()
+    for messages in ([said(f"{LATER + 9}-0", "nine")], [said(f"{LATER + 5}-0", "five")]):
+        nexus.http.answer("refresh", envelope(messages=messages))
+        nexus.advance(3)
+    nexus.chat.stop_poll()
+    nexus.chat.start_poll()
+    nexus.http.answer("refresh", envelope(messages=[]))
+    nexus.advance(0)
+    assert nexus.queries()[-1] == {"index": f"{LATER + 9}-0"}
+    assert nexus.heard.texts() == ["nine", "five"]
+    shown = [message.text for message in nexus.chat.get_transcript().messages if message.text]
+    assert shown.index("five") < shown.index("nine")
+
+
+def test_indexes_are_ordered_as_numbers_and_may_be_numbers(nexus):
+    nexus.start()
+    messages = [said("10-0", "c"), said("9-2", "a"), said("9-10", "b"), said(11, "d")]
+    nexus.http.answer("refresh", envelope(messages=messages))
+    nexus.advance(3)
+    assert nexus.heard.texts() == ["a", "b", "c", "d"]
+    assert nexus.heard.last("messageReceived").messages[0].index == "92"
+
+
+def test_messages_without_an_index_stay_where_they_came_and_come_once(nexus):
+    nexus.start()
+    without = {key: value for key, value in said(0, "c").items() if key != "index"}
+    messages = [said(f"{LATER}-0", "a"), said(None, "b"), without, said(f"{LATER + 1}-0", "d")]
+    messages += [said("odd one", "e"), said("9" * 5000 + "-0", "f")]
+    for _ in range(2):
+        nexus.http.answer("refresh", envelope(messages=messages))
+        nexus.advance(3)
+    assert nexus.heard.texts() == ["a", "b", "c", "d", "e", "f"]
+    nexus.chat.stop_poll()
+    nexus.chat.start_poll()
+    nexus.http.answer("refresh", envelope(messages=[]))
+    nexus.advance(0)
+    assert nexus.queries()[-1] == {"index": f"{LATER + 1}-0"}
+
+
+# -- odd messages ------------------------------------------------------------------------------------------------------
+
+BEARABLE = {
+    "no sender": {"from": ...},
+    "an empty sender": {"from": {}},
+    "a sender by number": {"from": {"type": "Agent", "participantId": 7}},
+    "no time": {"utcTime": ...},
+    "time as a number": {"utcTime": 1710000000100},
+    "null text": {"text": None},
+    "no text": {"text": ...},
+    "null user data": {"userData": None},
+    "content that is an object": {"content": {"type": "quick-replies"}, "contentType": "quick-replies"},
+    "content of odd things": {"content": [None, 5, {"url": 7}, {"url": "https://x.test/y"}, {}]},
+    "an unknown type": {"type": "Hologram"},
+    "fields of ours": {"restoring": True, "timestamp": "never", "html": True},
+    "unknown fields": {"x": {"y": [1]}, "nested": None},
+}
+
+UNBEARABLE = {
+    "no type": {"type": ...},
+    "a null type": {"type": None},
+    "a type that is an object": {"type": {}},
+    "a null sender": {"from": None},
+    "a sender that is a text": {"from": "Ann"},
+    "a sender type that is a list": {"from": {"type": []}},
+    "a text that is a number": {"text": 5},
+    "a text that is an object": {"text": {"a": 1}},
+    "an index that is a fraction": {"index": 1.5},
+    "an index that is an object": {"index": {}},
+    "a time that is an object": {"utcTime": {}},
+    "user data that are a list": {"userData": [1]},
+    "an url that is a number": {"url": 5},
+}
+
+
+def odd(change):
+    message = {**said("7-0", "odd"), **change}
+    return {key: value for key, value in message.items() if value is not ...}
+
+
+@pytest.mark.parametrize("change", BEARABLE.values(), ids=BEARABLE)
+def test_a_message_that_lacks_something_is_delivered_all_the_same(nexus, change):
+    nexus.start()
+    bus = HeardOnBus(nexus.chat)
+    nexus.heard.take()
+    nexus.http.answer("refresh", envelope(messages=[said("6-0", "before"), odd(change), said("8-0", "after")]))
+    nexus.advance(3)
+    assert "error" not in nexus.heard.names
+    (data,) = nexus.heard.all("messageReceived")
+    assert (len(data.messages), data.messages[0].text, data.messages[2].text) == (3, "before", "after")
+    on_bus = bus.last("messageReceived")["messages"][1]
+    assert {"text", "type", "index", "timestamp", "from"} <= set(on_bus)
+    assert "restoring" not in on_bus
+    assert on_bus["timestamp"] != "never"
+
+
+@pytest.mark.parametrize("change", UNBEARABLE.values(), ids=UNBEARABLE)
+def test_an_answer_that_does_not_fit_is_an_error_with_its_place_and_nothing_of_it_is_taken(nexus, change):
+    nexus.start()
+    nexus.heard.take()
+    nexus.http.answer("refresh", envelope(messages=[said("6-0", "before"), odd(change)]))
+    nexus.http.answer("refresh", envelope(messages=[said("6-0", "before"), said("7-0", "mended")]))
+    nexus.advance(3)
+    assert nexus.heard.names == ["error"]
+    assert "$.data.messages[1]" in nexus.heard.last("error").response.errors[0]["text"]
+    assert nexus.chat.state == "polling"
+    nexus.advance(3.6)
+    assert nexus.heard.texts() == ["before", "mended"]
+    assert "index" in nexus.queries()[-1]
+
+
+ODD_ANSWERS = {
+    "empty": b"",
+    "text": b"oops",
+    "null": b"null",
+    "a number": b"5",
+    "a list": b"[]",
+    "no data": b"{}",
+    "null data": b'{"data": null}',
+    "data that are a list": b'{"data": []}',
+    "no messages": b'{"data": {"chatEnded": false}}',
+    "null messages": b'{"data": {"messages": null}}',
+    "messages that are an object": b'{"data": {"messages": {}}}',
+    "messages of null": b'{"data": {"messages": [null]}}',
+    "null status": b'{"status": null, "data": {"messages": []}}',
+    "a text as status": b'{"status": "OK", "data": {"messages": []}}',
+    "a failure in good clothes": b'{"status": {"code": "INTERNAL_ERROR", "message": "m"}, "data": {"messages": []}}',
+    "code 1": b'{"status": {"code": 1}, "data": {"messages": []}}',
+    "not UTF-8": b'{"data": {"messages": [{"type": "\xff"}]}}',
+    "deep": b'{"data":' * 100_000,
+    "cut off": b'{"data": {"messages": [',
+}
+
+
+@pytest.mark.parametrize("body", ODD_ANSWERS.values(), ids=ODD_ANSWERS)
+def test_a_poll_that_is_answered_with_something_else_is_an_error_and_the_chat_goes_on(nexus, body):
+    agent = nexus.chatting("one")
+    nexus.heard.events.clear()
+    nexus.http.answer("refresh", body)
+    agent.say("two")
+    nexus.advance(3)
+    assert (nexus.heard.names, nexus.chat.state) == (["error"], "polling")
+    nexus.advance(3.6)
+    assert nexus.heard.texts() == ["two"]
+
+
+@pytest.mark.parametrize("body", ODD_ANSWERS.values(), ids=ODD_ANSWERS)
+@pytest.mark.parametrize(
+    ("operation", "command", "data"),
+    [
+        ("send", "sendMessage", {"message": "x"}), ("startTyping", "sendTyping", {"message": "x"}),
+        ("updateData", "updateUserData", {"a": "b"}), ("disconnect", "endChat", {}), ("history", "fetchHistory", {}),
+        ("fetch", "fetch", {"url": "/x"}),
+    ],
+)  # fmt: skip
+def test_a_command_that_is_answered_with_something_else_settles(lasting, operation, command, data, body):
+    lasting.chatting("one")
+    lasting.http.answer(operation, body, 500)
+    assert not lasting.chat.command(command, data)
+    if command == "endChat":
+        assert lasting.chat.state == "ended"
+    else:
+        lasting.http.answer(operation, body)
+        assert lasting.chat.command(command, data).status in ("resolved", "rejected")
+        assert lasting.chat.state == "polling"
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"<html>", b"[]", b'{"status": 404, "error": "Not Found"}', b'{"status": {"code": [1]}}', b'"gone"'],
+)  # fmt: skip
+def test_the_http_status_counts_whatever_the_body_says(lasting, body):
+    """A proxy may answer in the server's stead."""
+    lasting.start()
+    nexus = lasting
+    nexus.heard.take()
+    nexus.http.answer("refresh", body, 429, **{"retry-after": "7"})
+    nexus.advance(3)
+    assert nexus.heard.take() == []
+    assert round(nexus.chat.health().next_poll, 3) == 7
+    nexus.http.answer("refresh", body, 404)
+    nexus.advance(7)
+    assert nexus.heard.take() == ["error", "pollingStopped", "ended"]
+    nexus.chat.start_chat(nickname="Jonny")
+    nexus.chat.close()
+    nexus.http.answer("resume", body, 401)
+    nexus.chat.open()
+    assert nexus.chat.state == "idle"
+
+
+def test_a_numeric_code_of_success_is_success(nexus):
+    nexus.start()
+    for code in (0, "0", "SUCCESS", ""):
+        nexus.http.answer("refresh", json.dumps({"status": {"code": code}, "data": {"messages": []}}).encode())
+        assert nexus.chat.step()
+
+
+# -- what is told of an error ------------------------------------------------------------------------------------------
+
+
+def test_an_error_names_the_code_with_the_transports_prefix_and_the_response_inside(nexus):
+    nexus.client()
+    bus = HeardOnBus(nexus.chat)
+    nexus.chat.open()
+    nexus.server.faults.add(operation="start", http_status=400, code="INVALID_ENDPOINT", message="no such endpoint")
+    outcome = bus.command("startChat", {"form": {"nickname": "Jonny"}})
+    (error,) = bus.last("error")["errors"]
+    assert (error["code"], error["text"]) == ("pureengage-v3-rest-INVALID_ENDPOINT", "no such endpoint")
+    assert error["response"]["status"] == 400
+    assert outcome.reason == error["response"]
+
+
+def test_a_lost_session_is_told_as_the_plain_response(nexus):
+    nexus.start()
+    bus = HeardOnBus(nexus.chat)
+    nexus.server.core.purge()
+    nexus.advance(3)
+    (error,) = bus.last("error")["errors"]
+    assert (error["status"], error["body"]["status"]["code"]) == (404, "INVALID_SESSION")
+
+
+@pytest.mark.parametrize("fault", [{"http_status": 404}, {"http_status": 200, "code": "INVALID_SESSION"}])
+@pytest.mark.parametrize(
+    ("operation", "command", "data"),
+    [
+        ("send", "sendMessage", {"message": "x"}), ("updateData", "updateUserData", {"a": "b"}),
+        ("startTyping", "sendTyping", {}),
+    ],
+)  # fmt: skip
+def test_a_session_lost_in_mid_chat_ends_with_an_error_whoever_finds_out(nexus, operation, command, data, fault):
+    nexus.chatting("one")
+    nexus.heard.take()
+    nexus.server.faults.add(operation=operation, **fault)
+    assert not nexus.chat.command(command, data)
+    told = [name for name in nexus.heard.take() if not name.startswith("clientTyping")]
+    assert told == ["error", "pollingStopped", "ended"]
+    assert nexus.store.load() is None
+    assert nexus.timeline.next_timer() is None
+
+
+def test_a_session_lost_while_leaving_is_an_end(nexus):
+    nexus.chatting("one")
+    nexus.server.core.purge()
+    nexus.heard.take()
+    assert not nexus.chat.command("endChat")
+    assert nexus.heard.take() == ["pollingStopped", "agentDisconnected", "clientDisconnected", "ended"]
+
+
+def test_an_endpoint_or_key_that_is_not_known_fails_the_start(make_stage):
+    stage = make_stage(Transport.V3, apikey="right", endpoints=("sales",))
+    assert stage.open().command("startChat", {"nickname": "x"}).reason["status"] == 403
+    stage.open(headers={"x-api-key": "right"})
+    assert stage.chat.command("startChat", {"nickname": "x"}).reason["status"] == 400
+    stage.open(headers={"x-api-key": "right"}, endpoint="sales")
+    assert stage.chat.command("startChat", {"nickname": ""}).reason["body"]["status"]["code"] == "INVALID_NICKNAME"
+    assert stage.chat.command("startChat", {"nickname": "x"})
+    assert stage.heard.names[:2] == ["ready", "error"]
+
+
+# -- anything at all ---------------------------------------------------------------------------------------------------
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=12,
+)
+ODD = st.fixed_dictionaries(
+    {"type": JSON | st.just("Text")},
+    optional={
+        **dict.fromkeys(("from", "text", "url", "utcTime", "content", "userData", "restoring"), JSON),
+        "index": JSON | st.from_regex(r"[0-9]{1,4}-[0-9]", fullmatch=True),
+    },
+)  # fmt: skip
+ANSWERS = JSON | st.fixed_dictionaries(
+    {},
+    optional={
+        "status": JSON | st.fixed_dictionaries({}, optional={"code": JSON, "message": JSON}),
+        "data": JSON
+        | st.fixed_dictionaries(
+            {}, optional={"messages": JSON | st.lists(ODD | JSON), "clientToken": JSON, "chatEnded": JSON}
+        ),
+    },
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    body=ANSWERS.map(lambda value: json.dumps(value).encode()) | st.binary(max_size=40),
+    status=st.sampled_from([200, 201, 204, 302, 400, 401, 403, 404, 429, 500]),
+    operation=st.sampled_from(
+        ["start", "resume", "restore", "refresh", "history", "send", "disconnect", "updateData", "fetch"]
+    ),
+)
+def test_every_answer_to_every_request_means_something(body, status, operation):
+    fields = {"url": "/x", "position": "1-0", "before": "1-0", "user_data": {}, "message": "x"}
+    call = Call(
+        operation=operation, fields=fields, session_data=SessionData(session_id="s", participant_id="p", token="t")
+    )
+    reply = NexusV3(Config.read(CONFIGS[Transport.V3])).reply(call, HttpAnswer(status=status, body=body))
+    assert isinstance(reply.verdict, Verdict)
+    assert reply.good <= (200 <= status < 300)
+    assert (reply.response.status, "?" in reply.response.url) == (status, False)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(answers=st.lists(st.tuples(ANSWERS, st.sampled_from([200, 200, 200, 429, 500])), min_size=1, max_size=5))
+def test_no_answer_stops_the_polls_of_a_chat_that_goes_on(answers):
+    stage = NexusStage(Timeline(), Transport.V3_ASYNC)
+    try:
+        stage.start()
+        for body, status in answers:
+            stage.http.answer("refresh", json.dumps(body).encode(), status)
+            stage.advance(31)
+        assert stage.chat.state in ("polling", "offline", "ended")
+        assert (stage.timeline.next_timer() is None) is (stage.chat.state == "ended")
+        indexes = [index for index in stage.heard.indexes() if index is not None]
+        assert len(indexes) == len(set(indexes))
+    finally:
+        stage.server.close()

@@ -1,0 +1,129 @@
+"""A chat that outlives its process: another one takes it up over real sockets, with its token or its store alone."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from webchat_fsm import WebChatService
+from webchat_fsm.server import ChatServer
+from webchat_fsm.server.front import HttpFront
+
+PROGRAM = """
+import json, sys
+from webchat_fsm import FileStore, ManualDriver, WebChatService
+
+url, act, token, path, hooks = json.loads(sys.argv[1])
+COOKIE = "customer-defined-session-cookie"
+functions = {
+    "getSessionData": lambda data, cookie, options: cookie.set(COOKIE, json.dumps(data), options),
+    "setSessionData": lambda is_open, cookie, options: cookie.get(COOKIE),
+    "deleteSessionData": lambda error, cookie, options: cookie.remove(COOKIE, options),
+}
+section = {"type": "pureengage-v3-rest", "dataURL": url, "endpoint": "e", "headers": {"x-api-key": "k"},
+           "async": {"enabled": True, **(functions if hooks else {})}, "pollTimeout": 100}
+config = {"transport": section, "ajaxTimeout": 10_000}
+chat = WebChatService(config, store=FileStore(path) if path else None, driver=ManualDriver())
+chat.open()
+if act == "start":
+    chat.start_chat(nickname="Jonny")
+    chat.send_message("from the first process")
+elif token:
+    chat.restore(token)
+chat.command("sendMessage", {"message": "from " + act})
+if chat.state.has_session:
+    chat.step()
+told = {"token": chat.get_session_data().token, "state": chat.state,
+        "texts": [m.text for m in chat.get_transcript().messages if m.type == "Message"]}
+if act == "die":
+    print(json.dumps(told), flush=True)
+    import os
+    os._exit(9)
+chat.close()
+print(json.dumps({**told, "after": chat.state}))
+"""
+
+
+@pytest.fixture
+def front():
+    with HttpFront(ChatServer()) as running:
+        yield running
+
+
+def run(front, act: str, *, token: str = "", path: Path | None = None, hooks: bool = False, code: int = 0):
+    """What a process of its own has to tell."""
+    given = json.dumps([front.sessions_url, act, token, str(path or ""), hooks])
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, given], capture_output=True, text=True, timeout=50, check=False
+    )
+    assert (done.returncode, done.stderr) == (code, ""), done.stderr
+    return json.loads(done.stdout)
+
+
+def test_another_process_takes_a_dormant_chat_up_with_nothing_but_its_token(front):
+    first = run(front, "start")
+    assert (first["state"], first["after"]) == ("polling", "async-dormant")
+    front.server.agent("Ann").join().say("while nobody was there")
+    second = run(front, "second", token=first["token"])
+    assert second["state"] == "polling"
+    assert second["texts"] == ["from the first process", "from start", "while nobody was there", "from second"]
+    assert second["token"] != first["token"]
+    assert len(front.server.chats) == 1
+
+
+@pytest.mark.parametrize("hooks", [False, True], ids=["the store", "the documented functions"])
+def test_two_processes_share_a_chat_through_a_file(front, tmp_path, hooks):
+    path = tmp_path / "session.json"
+    run(front, "start", path=path, hooks=hooks)
+    assert path.stat().st_mode & 0o777 == 0o600
+    second = run(front, "second", path=path, hooks=hooks)
+    third = run(front, "third", path=path, hooks=hooks)
+    assert (second["state"], third["state"]) == ("polling", "polling")
+    assert third["texts"] == ["from the first process", "from start", "from second", "from third"]
+    front.server.purge()
+    assert run(front, "fourth", path=path, hooks=hooks)["state"] == "idle"
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("hooks", [False, True], ids=["the store", "the documented functions"])
+def test_a_process_that_dies_leaves_its_chat_to_the_next(front, tmp_path, hooks):
+    path = tmp_path / "session.json"
+    run(front, "start", path=path, hooks=hooks)
+    died = run(front, "die", path=path, hooks=hooks, code=9)
+    after = run(front, "next", path=path, hooks=hooks)
+    assert after["texts"] == [*died["texts"], "from next"]
+
+
+def test_a_chat_of_this_process_and_one_of_another_are_one_chat(front):
+    section = {"dataURL": front.sessions_url, "endpoint": "e", "async": {"enabled": True}, "pollTimeout": 100}
+    with WebChatService({"transport": section, "ajaxTimeout": 10_000}) as chat:
+        chat.start_chat(nickname="Jonny")
+        other = run(front, "other", token=chat.get_session_data().token)
+        assert other["texts"] == ["from other"]
+        chat.wait_for("messageReceived", 10, lambda event: event.data.messages[-1].text == "from other")
+        assert chat.close()
+
+
+def test_many_threads_send_and_each_message_comes_back_once(front):
+    import threading
+
+    section = {"dataURL": front.sessions_url, "endpoint": "e", "async": {"enabled": True}, "pollTimeout": 100}
+    with WebChatService({"transport": section, "ajaxTimeout": 10_000}) as chat:
+        chat.start_chat(nickname="Jonny")
+        texts = [f"{name}{number}" for name in "abcd" for number in range(5)]
+        threads = [
+            threading.Thread(target=lambda part=texts[n::4]: [chat.send_message(text) for text in part])
+            for n in range(4)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(20)
+        assert chat.send_message("last").wait(10)
+        came = [message.text for message in chat.get_transcript().messages if message.type == "Message"]
+        assert sorted(came) == sorted([*texts, "last"])
+        assert chat.close()

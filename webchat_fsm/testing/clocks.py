@@ -1,0 +1,171 @@
+"""Clocks that move only when a test says so: a number, or the frozen clock of freezegun or time-machine.
+
+All three count whole microseconds, which is what frozen clocks can show, so that a test sees the same times on each.
+Neither of the two packages is needed: one that is not imported cannot have frozen the time.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any, Protocol
+
+from webchat_fsm.errors import WebChatError
+
+BEGIN = 1_750_000_000.0
+"""Where time begins, unless it is frozen already: a Sunday in June 2025."""
+
+MICRO = 1_000_000
+
+
+class Source(Protocol):
+    """Where the time of a timeline comes from."""
+
+    def now(self) -> float:
+        """Wall-clock seconds."""
+        ...
+
+    def shift(self, microseconds: int) -> None:
+        """Move the clock by so much, either way."""
+        ...
+
+
+class Injected:
+    """A number that nothing else reads: `time.time()` goes on as ever."""
+
+    def __init__(self, begin: float = BEGIN) -> None:
+        self._micros = micros(begin)
+
+    def now(self) -> float:
+        """Wall-clock seconds, as frozen clocks put them together."""
+        seconds, rest = divmod(self._micros, MICRO)
+        return seconds + rest / MICRO
+
+    def shift(self, microseconds: int) -> None:
+        """Move the number."""
+        self._micros += microseconds
+
+
+class Frozen:
+    """`time.time()` itself, moved by whoever has frozen it last."""
+
+    def now(self) -> float:
+        """What everybody reads."""
+        return time.time()
+
+    def shift(self, microseconds: int) -> None:
+        """Move the innermost freeze; raises `WebChatError` where time is not frozen any more."""
+        move = mover()
+        if move is None:
+            raise WebChatError("the time is not frozen any more, so the timeline cannot move it")
+        move(timedelta(microseconds=microseconds))
+
+
+def micros(moment: float) -> int:
+    """The first whole microsecond that is not before a moment."""
+    near = round(moment * MICRO)
+    seconds, rest = divmod(near, MICRO)
+    return near if seconds + rest / MICRO >= moment else near + 1
+
+
+Mover = Callable[[timedelta], object]
+
+
+def _freezegun() -> Mover | None:
+    factories = getattr(sys.modules.get("freezegun.api"), "freeze_factories", None)
+    return factories[-1].tick if factories else None
+
+
+def _time_machine() -> Mover | None:
+    module = sys.modules.get("time_machine")
+    stack = getattr(module, "traveller_stack", None) or getattr(module, "coordinates_stack", None)
+    return stack[-1].shift if stack else None
+
+
+def mover() -> Mover | None:
+    """What moves the frozen time, None where it is not frozen. freezegun lies above time-machine, never below."""
+    return _freezegun() or _time_machine()
+
+
+def _freeze_with_freezegun(begin: float) -> Any:
+    return import_module("freezegun").freeze_time(datetime.fromtimestamp(begin, UTC))
+
+
+def _freeze_with_time_machine(begin: float) -> Any:
+    return import_module("time_machine").travel(begin, tick=False)
+
+
+FREEZERS: dict[str, Callable[[float], Any]] = {
+    "time-machine": _freeze_with_time_machine,
+    "freezegun": _freeze_with_freezegun,
+}
+"""Ways to freeze the time, the faster one first."""
+
+INJECTED = "injected"
+AUTO = "auto"
+KINDS = (AUTO, *FREEZERS, INJECTED)
+"""Names of the ways to keep time: what is installed, or a clock that only the kit knows."""
+
+
+@contextmanager
+def source(kind: str = AUTO, begin: float = BEGIN) -> Iterator[Source]:
+    """A source of time for a test; a freeze that the test is in already is taken over, and left to the test."""
+    if kind not in KINDS:
+        raise ValueError(f"there is no clock {kind!r}; there are {', '.join(KINDS)}")
+    chosen = _installed() if kind == AUTO else kind
+    if chosen == INJECTED:
+        yield Injected(begin)
+    elif mover() is not None:
+        yield Frozen()
+    else:
+        with FREEZERS[chosen](begin):
+            yield Frozen()
+
+
+def _installed() -> str:
+    return next((name for name in FREEZERS if find_spec(name.replace("-", "_")) is not None), INJECTED)
+
+
+class KitClock:
+    """Two lines of time: the wall clock, and the line of the timers, which a jump of the wall clock does not move."""
+
+    def __init__(self, source: Source | None = None) -> None:
+        self._source = source or Injected()
+        self._ahead = 0.0
+        self._seen = self._source.now()
+
+    def wall(self) -> float:
+        """Seconds since the epoch. A wall clock that somebody has turned back has jumped."""
+        now = self._source.now()
+        if now < self._seen:
+            self._ahead += now - self._seen
+        self._seen = now
+        return now
+
+    def timer(self) -> float:
+        """Seconds on the line of the timers: the wall clock less its jumps."""
+        return self.wall() - self._ahead
+
+    def on_wall(self, moment: float) -> float:
+        """The wall clock's time at a moment of the timer line."""
+        return moment + self._ahead
+
+    def sleep_until(self, moment: float) -> None:
+        """Move to a moment of the timer line at once; one that has passed moves nothing."""
+        left = micros(moment + self._ahead) - micros(self.wall())
+        if left > 0:
+            self._source.shift(left)
+
+    def jump(self, seconds: float) -> None:
+        """Set the wall clock forward or back, as an administrator or the network would; no time passes."""
+        step = math.floor(seconds * MICRO)
+        before = self.wall()
+        self._source.shift(step)
+        self._seen = self._source.now()
+        self._ahead += self._seen - before

@@ -1,0 +1,114 @@
+"""A recorded session to read: what happened when, and what was known at any time."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from webchat_fsm.errors import WebChatError
+from webchat_fsm.lifecycle.table import State, Transport, Trigger
+from webchat_fsm.lifecycle.words import Json
+from webchat_fsm.testing.recorder import VERSION, Recorder
+
+
+class RecordingError(WebChatError):
+    """A file is no recording, or one that this version cannot read; the text names the line."""
+
+
+class Transition(NamedTuple):
+    """One row of the lifecycle that was taken."""
+
+    time: float
+    source: State
+    trigger: Trigger
+    dest: State
+
+
+class RecordedEvent(NamedTuple):
+    """One event that was published, its data as the bus carries them, without secrets."""
+
+    time: float
+    name: str
+    data: Json
+
+
+class Recording:
+    """The lines of one recording: `head`, then `lines` in the order of the decisions."""
+
+    def __init__(self, lines: Sequence[Json]) -> None:
+        if not lines or lines[0].get("recording") is None:
+            raise RecordingError("line 1: this is no recording of a chat session")
+        if lines[0]["recording"] != VERSION:
+            raise RecordingError(f"line 1: a recording of version {lines[0]['recording']}; known is {VERSION}")
+        self.head, self.lines = lines[0], lines[1:]
+        try:
+            self.transport = Transport(self.head["transport"])
+        except (KeyError, ValueError) as error:
+            raise RecordingError(f"line 1: no transport that is known: {error}") from error
+
+    @classmethod
+    def of(cls, recorder: Recorder) -> Recording:
+        """What a recorder has written so far."""
+        recorder.flush()
+        return cls.parse(b"\n".join(recorder.lines)) if recorder.path is None else cls.read(recorder.path)
+
+    @classmethod
+    def read(cls, path: str | os.PathLike[str]) -> Recording:
+        """Read a file; raises `RecordingError`, or `OSError` where there is none. A torn last line is left out."""
+        return cls.parse(Path(path).read_bytes())
+
+    @classmethod
+    def parse(cls, text: bytes | str) -> Recording:
+        """Read the text of a file."""
+        listed = (text.encode() if isinstance(text, str) else text).splitlines()
+        lines: list[Json] = []
+        for number, line in enumerate(listed, 1):
+            try:
+                lines.append(msgspec.json.decode(line, type=dict[str, Any]))
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                if number == len(listed) > 1:
+                    break  # the process died while it wrote
+                raise RecordingError(f"line {number}: {error}") from error
+        return cls(lines)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write it to a file."""
+        Path(path).write_bytes(b"".join(msgspec.json.encode(line) + b"\n" for line in (self.head, *self.lines)))
+
+    @property
+    def steps(self) -> Iterator[Json]:
+        """The lines that are steps of the session, not requests."""
+        return (line for line in self.lines if "state" in line)
+
+    @cached_property
+    def transitions(self) -> list[Transition]:
+        """Every row that was taken, in order."""
+        return [
+            Transition(line["time"], State(source), Trigger(trigger), State(dest))
+            for line in self.steps
+            for source, trigger, dest in line["transitions"]
+        ]
+
+    @cached_property
+    def events(self) -> list[RecordedEvent]:
+        """Every event that was published, in order."""
+        return [
+            RecordedEvent(event["time"], event["event"], event["data"])
+            for line in self.steps
+            for event in line["events"]
+        ]
+
+    @property
+    def commands(self) -> list[str]:
+        """The names of the commands that were given, in order."""
+        return [line["command"] for line in self.lines if "command" in line]
+
+    @property
+    def requests(self) -> list[str]:
+        """The names of the operations that were requested, in order."""
+        return [line["operation"] for line in self.lines if "request" in line]
