@@ -91,14 +91,16 @@ def test_every_documented_key_is_taken():
 def test_documented_defaults_hold():
     config = Config.read(V2)
     assert (config.ajax_timeout, config.poll_exception_limit, config.restore_timeout) == (3000, 5, 60_000)
-    assert (config.poll_rate, config.poll_rate_min, config.poll_rate_max, config.poll_rate_mult) == (3000, 500, 3000, 1.2)
-    assert (config.dynamic_polling, config.enable_custom_header, config.enable_url_trailing_slash) == (True, False, True)
+    assert (config.poll_rate, config.poll_rate_min, config.poll_rate_max) == (3000, 500, 3000)
+    assert (config.poll_rate_mult, config.dynamic_polling) == (1.2, True)
+    assert (config.enable_custom_header, config.enable_url_trailing_slash) == (False, True)
     assert config.comet_d.channel == "/service/chatV2/customer-support"
     assert not config.xhr_fields.with_credentials
     assert config.client.delivery_timeout == 1000
     assert config.client.tls.verify
     transport = Config.read(V3).transport
-    assert (transport.poll_timeout, transport.poll_interval_multiplier, transport.max_message_page_size) == (3000, 1.2, 20)
+    assert (transport.poll_timeout, transport.poll_interval_multiplier) == (3000, 1.2)
+    assert transport.max_message_page_size == 20
     assert not transport.asynchronous.enabled
 
 

@@ -25,7 +25,7 @@ ALLOWED: dict[str, set[str]] = {
     "server": {"lifecycle", "errors", "server"},
     "testing": RUNTIME | {"server", "testing"},
 }
-"""What each layer may import of this package; what is not named here (the command line, the roof) may import anything."""
+"""What each layer may import of this package; what is not named (the command line, the roof) may import anything."""
 
 ONLY_IN: dict[str, set[str]] = {
     "transitions": {"core/machine.py"},
@@ -35,8 +35,11 @@ ONLY_IN: dict[str, set[str]] = {
     "socket": {"runtime/http.py", "runtime/sockets.py"},
     "ssl": {"runtime/http.py", "runtime/sockets.py"},
 }
-"""Who may import what. The server's front is a host of its own, which knows nothing of the runtime and its clock; the
-kit's clocks ask whether time is frozen. The command line is free: `doctor` looks at names, sockets and certificates itself."""
+"""Who may import what.
+
+The server's front is a host of its own, which knows nothing of the runtime and its clock; the kit's clocks ask whether
+time is frozen. The command line is free: `doctor` looks at names, sockets and certificates itself.
+"""
 
 IMPURE = {
     "asyncio", "datetime", "http", "io", "os", "pathlib", "random", "secrets", "select", "shutil", "signal",

@@ -259,6 +259,18 @@ def test_what_waited_for_the_client_and_is_asked_for_too_comes_once(line):
     assert len(line.gateway.all("requestNotifications")) == 1
 
 
+def test_messages_are_asked_for_from_where_the_first_of_them_may_be_missed(line):
+    chat = line.start()
+    lost_at(line, 3)
+    line.gateway.add("Message", "missed")
+    line.advance(0.6)
+    line.gateway.script("sendMessage", line.gateway.taken(envelope(line.gateway.add("Message", "seen"))))
+    chat.send_message("hi")
+    line.advance(10)
+    assert [one["data"]["transcriptPosition"] for one in line.gateway.all("requestNotifications")] == [2]
+    assert sorted(line.heard.texts()) == ["missed", "seen"]
+
+
 @pytest.mark.parametrize(("limit", "failures"), [(0, 1), (2, 3), (5, 6)])
 def test_more_failed_reconnects_than_the_limit_go_offline_and_one_good_one_comes_back(line, limit, failures):
     chat = line.start(pollExceptionLimit=limit)

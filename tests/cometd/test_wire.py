@@ -180,6 +180,7 @@ def test_advice_of_any_kind_is_read_with_care(given_advice, interval, timeout):
         ("send", {"error": 402}, Verdict.UNKNOWN_CLIENT),
         ("send", {"error": None, "advice": {"reconnect": "handshake"}}, Verdict.REFUSED),
         ("handshake", {"error": "402::Unknown client"}, Verdict.REFUSED),
+        ("send", {"error": "9" * 5000 + "::what a number"}, Verdict.REFUSED),
     ],
 )
 def test_refusals_are_told_apart_by_their_number(operation, reply, verdict):

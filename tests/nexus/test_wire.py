@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from base64 import urlsafe_b64encode
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -169,8 +170,6 @@ def test_the_claims_of_the_token_become_the_session_data(nexus):
 
 
 def token(**claims):
-    from base64 import urlsafe_b64encode
-
     payload = urlsafe_b64encode(json.dumps(claims).encode()).rstrip(b"=").decode()
     return f"e30.{payload}.c2ln"
 
@@ -186,7 +185,7 @@ NO_TOKENS = {
     "no base64": "a.%%%.c",
     "no JSON": "a.YWJj.c",
     "no object": "a.W10.c",
-    "deep": "a." + "W1tb" * 60_000 + ".c",
+    "deep": "a." + urlsafe_b64encode(b'{"x":' + b"[" * 50_000).decode() + ".c",
     "no session": token(participantId="p"),
     "an empty session": token(sessionId="", participantId="p"),
     "a number": token(sessionId=1, participantId="p"),

@@ -156,7 +156,7 @@ def test_what_is_no_complete_answer_is_named(peer, http, ask, says, sent, told):
 @pytest.mark.parametrize("sent", [b"", b"HTTP/1.1 200 OK\r\nContent-Le", TORN])
 def test_a_reset_is_no_complete_answer(peer, http, ask, sent):
     server = peer(resetting(sent))
-    with pytest.raises(TransportError, match="lost|torn off"):
+    with pytest.raises(TransportError, match=r"lost|torn off"):
         http(server.url).send(ask(server.url))
 
 
@@ -460,7 +460,7 @@ def test_a_client_certificate_is_shown_where_the_server_asks(tls_peer, http, ask
     mine.private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "me.pem"))
     shown = http(server.url, client={"tls": {"ca": ca_file, "cert": str(tmp_path / "me.pem")}})
     assert shown.send(ask(server.url)).body == b"safe"
-    with pytest.raises(TransportError, match="TLS failed|connection was lost"):
+    with pytest.raises(TransportError, match=r"TLS failed|connection was lost"):
         http(server.url, client={"tls": {"ca": ca_file}}).send(ask(server.url))
 
 
@@ -572,7 +572,7 @@ def test_the_credentials_of_a_proxy_go_to_the_proxy(secure, tls_peer, peer, http
 def test_a_proxy_that_refuses_is_named_without_its_credentials(peer, http, ask, says):
     proxy = peer(says.answering(says.whole(b"", status="407 Proxy Authentication Required")))
     transport = http("https://127.0.0.1/chat", client={"proxy": f"http://me:pa55word@127.0.0.1:{proxy.port}"})
-    with pytest.raises(TransportError, match="the proxy could not be used|connection was lost") as caught:
+    with pytest.raises(TransportError, match=r"the proxy could not be used|connection was lost") as caught:
         transport.send(ask("https://127.0.0.1/chat"))
     assert "pa55word" not in f"{caught.value!r}{caught.value.__cause__!r}"
 

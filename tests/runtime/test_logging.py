@@ -127,7 +127,8 @@ def test_what_travels_hides_its_secrets_in_its_repr(wire, service, by_hand):
 
 
 def test_no_handler_of_ours_is_put_on_anybodys_logger():
-    assert [type(one) for one in logging.getLogger("webchat_fsm").handlers if type(one) is not logging.NullHandler] == []
+    ours = logging.getLogger("webchat_fsm").handlers
+    assert [one for one in ours if type(one) is not logging.NullHandler] == []
 
 
 class Asking(logging.Handler):

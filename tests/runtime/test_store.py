@@ -1,4 +1,4 @@
-"""Where sessions are kept: files that only their owner reads, replaced whole, never overwritten where they are not ours."""
+"""Where sessions are kept: files that only their owner reads, replaced whole, and left alone if not ours."""
 
 from __future__ import annotations
 

@@ -109,12 +109,34 @@ def test_two_readers_in_threads_share_what_there_is_and_get_nothing_twice(wire, 
         assert sorted(numbers) == list(range(2000))
 
 
+def test_an_event_that_two_threads_accept_at_once_goes_to_one_of_them(chat, in_threads):
+    chat.start_chat(nickname="Jonny")
+    list(chat.events(silence=0.0))
+    outbox, given, meet = chat._engine.outbox, [], threading.Barrier(2, timeout=5.0)
+    for number in range(2):
+        outbox.put(ChatEvent("error", number, 0.0))
+    outbox.drain()
+
+    def wait():
+        asked = []
+
+        def accept(event):
+            asked.append(event)
+            return len(asked) > 1 or meet.wait() >= 0
+
+        given.append(chat.wait_for("error", 0.0, where=accept).data)
+
+    in_threads(wait, wait, join=True)
+    assert sorted(given) == [0, 1]
+
+
 # -- waiting in vain ---------------------------------------------------------------------------------------------------
 
 
 def test_what_does_not_come_in_time_is_a_timeout_error_that_names_it(chat):
     chat.start_chat(nickname="Jonny")
-    with pytest.raises(TimeoutError, match=r"agentConnected did not come within 2\.5 s; the state is polling") as caught:
+    told = r"agentConnected did not come within 2\.5 s; the state is polling"
+    with pytest.raises(TimeoutError, match=told) as caught:
         chat.wait_for("agentConnected", 2.5)
     assert isinstance(caught.value, WaitTimeout)
 
@@ -142,10 +164,10 @@ def test_what_came_before_the_end_can_still_be_read_after_it(chat):
 
 @pytest.mark.parametrize("name", ["started", "messageReceived", "ready"])
 def test_a_closed_service_has_nothing_to_wait_for(chat, name):
+    assert names(chat.events(silence=0.0)) == ["ready"]
     chat.close()
     with pytest.raises(ChatClosed):
-        while True:
-            chat.wait_for(name, 3600.0)
+        chat.wait_for(name, 3600.0)
 
 
 def test_after_the_end_a_new_start_can_be_awaited(wire, service, in_threads):

@@ -14,11 +14,11 @@ from argparse import Action, ArgumentParser, Namespace, RawDescriptionHelpFormat
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 
-from webchat_fsm.cli import chat, demo, diagram, serve, table
+from webchat_fsm.cli import chat, demo, diagram, replay, serve, table
 from webchat_fsm.cli.ending import FAILED, MISUSED, MissingExtraError, complain
 from webchat_fsm.errors import ConfigError, WebChatError
 
-COMMANDS = (demo, chat, serve, table, diagram)
+COMMANDS = (demo, chat, serve, table, diagram, replay)
 
 EPILOG = """\
 exit code: 0 done, 1 failed, 2 wrong use

@@ -404,7 +404,7 @@ def _answered(turn: Turn, call: Call, reply: Reply) -> None:
     """A connect is answered; after failed ones this is what `reconnected` tells of."""
     session, link = turn.session, turn.session.link
     session.last_contact = turn.now.wall
-    mended = link.lost and session.failures <= link.retries and not session.catching_up
+    mended = link.lost and session.failures <= link.retries
     link.lost, link.retries = False, 0
     if mended:
         turn.fire(Trigger.POLL_ANSWERED)

@@ -141,12 +141,12 @@ class Mask:
         key = ""
         return self._without_known(_LITERAL.sub(masked, body))
 
-    def form(self, pairs: Iterable[tuple[str, str]], hides: Hides) -> Json:
-        """The fields of a form; those of one name together."""
+    def form(self, pairs: Iterable[tuple[str, str]], hides: Hides, *, all_own: bool = False) -> Json:
+        """The fields of a form, those of one name together; with `all_own` every nested one is user data."""
         fields: Json = {}
         for name, value in pairs:
             parts = re.split(r"[\[\]]+", name)
-            own = any(_plain(part) in USERS_OWN for part in parts)
+            own = (all_own and len(parts) > 1) or any(_plain(part) in USERS_OWN for part in parts)
             kept = MASK if own and value else self.keyed([part for part in parts if part][-1], value, hides)
             fields[name] = kept if name not in fields else [*_listed(fields[name]), kept]
         return fields
@@ -166,7 +166,9 @@ class Mask:
 
 
 def veiled(value: Any) -> Any:
-    """A value of which only the keys are shown."""
+    """A value of which only the keys are shown; nothing stays nothing."""
+    if value is None:
+        return None
     return {str(key): MASK for key in value} if isinstance(value, Mapping) else MASK
 
 

@@ -232,7 +232,8 @@ def described(request: Request, mask: Mask, hides: Hides) -> Json:
         told["form"] = mask.form(fields, hides)
         told["files"] = [value.name for _, value in request.parts if isinstance(value, FilePart)]
     elif request.content_type == FORM:
-        told["form"] = mask.form(parse_qsl(request.body.decode("ascii"), keep_blank_values=True), hides)
+        fields = parse_qsl(request.body.decode("ascii"), keep_blank_values=True)
+        told["form"] = mask.form(fields, hides, all_own=request.operation == "updateData")
     elif request.body:
         told["json"] = mask.value(msgspec.json.decode(request.body), hides, own=True)
     return told

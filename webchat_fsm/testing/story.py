@@ -80,3 +80,42 @@ def _brief(data: Any) -> str:
     if not isinstance(data, dict):
         return repr(data)
     return ", ".join(f"{key}: {_brief(value)}" for key, value in data.items() if value not in (None, "", {}, []))
+
+
+# -- as a drawing ------------------------------------------------------------------------------------------------------
+
+_SAFE = str.maketrans({";": ",", "#": "no.", "<": "(", ">": ")", "`": "'"})
+
+
+def sequence(recording: Recording) -> Iterator[str]:
+    """A Mermaid sequence diagram of three lifelines: the user's code, the service and the chat server."""
+    yield "sequenceDiagram"
+    for ident, name in (("U", "your code"), ("S", "WebChatService"), ("C", f"chat server ({recording.transport})")):
+        yield f"  participant {ident} as {name}"
+    names = {line["request"]: line["operation"] for line in recording.lines if "request" in line}
+    for line in recording.lines:
+        yield from _arrow(line, names)
+        for source, trigger, dest in line.get("transitions", ()):
+            if source != dest:
+                yield f"  Note over S: {_label(f'{source} to {dest} ({trigger})')}"
+        for event in line.get("events", ()):
+            yield f"  S-->>U: {_label(event['event'] + _said(event['data']))}"
+
+
+def _arrow(line: Json, names: dict[int, str]) -> Iterator[str]:
+    if "command" in line:
+        yield f"  {'U' if line['by'] == 'user' else 'S'}->>S: {line['command']}"
+    elif "request" in line:
+        yield f"  S->>C: {line['operation']}"
+    elif "answered" in line:
+        said = line.get("fault") or f"{names.get(line['answered'], 'answer')} {line.get('status', '')}"
+        yield f"  C--{'x' if 'fault' in line else '>>'}S: {_label(said)}"
+    elif "tick" in line:
+        yield f"  Note over S: time for {line['tick']}"
+    else:
+        yield f"  Note over S: {_label(heading(line))}"
+
+
+def _label(text: str) -> str:
+    """A text that ends no label."""
+    return printable(text).translate(_SAFE).replace("--", "- -")[:200]

@@ -46,12 +46,6 @@ TOKEN = re.compile(r"[\x21-\x7e]{1,8000}")
 LONGEST_NUMBER = 100
 """Digits of a number in an index, beyond which it has no place in the order."""
 
-TOKEN = re.compile(r"[\x21-\x7e]{1,8000}")
-"""What a header can carry as a token."""
-
-LONGEST_NUMBER = 100
-"""Digits of a number in an index, beyond which it has no place in the order."""
-
 
 class WireParty(Struct, frozen=True, rename="camel"):
     """`from` of a message."""
@@ -116,7 +110,6 @@ class NexusV3:
         self._config = config
         self._section: TransportSection = config.transport or TransportSection()
         self._base = self._section.data_url.rstrip("/")
-        self._content_base = self._base.removesuffix("/sessions")
         self._content_base = self._base.removesuffix("/sessions")
 
     def request(self, call: Call) -> Request:

@@ -1,0 +1,299 @@
+"""A session is written down, secrets excepted, and goes the same way when it is replayed."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import os
+import re
+import stat
+
+import msgspec
+import pytest
+
+from webchat_fsm import MemoryStore, WebChatService
+from webchat_fsm.core import on_reply
+from webchat_fsm.lifecycle.table import Transport
+from webchat_fsm.server import ServerOptions
+from webchat_fsm.testing import Recorder, Recording, RecordingError, TestServer, Timeline, replay, state_at
+from webchat_fsm.testing.chaos import drawn
+from webchat_fsm.wire import gms_v2
+
+CARD = "4711-0815-3333"
+SECRETS = {
+    "apikey": "api-key-of-the-customer",
+    "userData": {"tier": "gold-plated-customer"},
+    "client": {"headers": {"Authorization": "Bearer of-good-news"}},
+}
+
+
+@pytest.fixture
+def recorded(webchat_server):
+    """A maker of clients that are recorded, of a transport."""
+    webchat_server.records = True
+    return webchat_server.client
+
+
+@pytest.fixture
+def play(webchat_timeline, webchat_server):
+    """A chat with a bit of everything, in two openings; gives the recordings of both."""
+
+    def played(transport: Transport) -> tuple[Recording, Recording]:
+        webchat_server.records = True
+        store = MemoryStore()
+        chat = webchat_server.client(transport, SECRETS, store)
+        chat.open()
+        chat.command("sendMessage", {"message": "too early"})
+        chat.start_chat(nickname="Jonny", user_data={"page": "a-private-page"})
+        ann = webchat_server.agent("Ann").join()
+        ann.say("Hello")
+        chat.register_pre_processor(shouted)
+        webchat_timeline.advance(2)
+        chat.add_prefilter(re.compile("^hm+$", re.IGNORECASE))
+        chat.send_typing("my card is")
+        chat.send_filtered_message(f"my card is {CARD}", re.compile(r"\d{4}-\d{4}-\d{4}"))
+        ann.say(f"I have noted {CARD}")
+        ann.say("HMM")
+        chat.send_message("and {start:123456789} too")
+        chat.command("sendFile", {"files": [Paper(b"the secret plan")]})
+        chat.command("downloadFile", {"fileId": "unknown"})
+        chat.command("registerTypingPreviewInput", {"input": "no input"})
+        chat.update_user_data({"mood": "a-private-mood"})
+        webchat_timeline.advance(5)
+        webchat_server.load_faults(drawn(3, transport, 12))
+        for number in range(6):
+            ann.say(f"Line {number}")
+            webchat_timeline.advance(4)
+        chat.close()
+        webchat_timeline.advance(20)
+        later = webchat_server.client(transport, SECRETS, store)
+        later.open()
+        webchat_timeline.advance(5)
+        later.command("endChat")
+        return webchat_server.recording(chat), webchat_server.recording(later)
+
+    return played
+
+
+class Paper(io.BytesIO):
+    name = "plan.txt"
+
+
+def shouted(message):
+    return {**message, "text": message["text"].upper(), "loud": True}
+
+
+@pytest.mark.parametrize("transport", Transport)
+def test_a_replay_gives_the_same_transitions_events_outcomes_and_requests(play, transport):
+    for recording in play(transport):
+        again = replay(recording)
+        assert again.differences == []
+        assert again.transitions == recording.transitions
+        assert again.events == recording.events
+        assert len(recording.events) > 5
+
+
+@pytest.mark.parametrize("transport", Transport)
+def test_no_secret_is_written_down(play, webchat_server, transport):
+    text = "\n".join(json.dumps([recording.head, *recording.lines]) for recording in play(transport))
+    keys = {chat.secure_key for chat in webchat_server.core.chats}
+    headers = {
+        value
+        for logged in webchat_server.core.requests
+        for name, value in logged.headers.items()
+        if name in ("x-nexus-client-key", "x-api-key", "apikey", "authorization", "cookie")
+    }
+    private = {CARD, "123456789", "the secret plan", "HMM", "^hm", "gold-plated", "a-private"}
+    assert [secret for secret in keys | headers | private if secret in text] == []
+    assert keys
+    assert headers
+    assert "Hello" in text
+
+
+def test_what_happened_is_there_in_words(recorded, webchat_timeline, webchat_server):
+    chat = recorded()
+    chat.open()
+    chat.start_chat(nickname="Jonny")
+    webchat_timeline.advance(0)
+    chat.send_message("hello")
+    recording = webchat_server.recording(chat)
+    assert recording.commands == ["startChat", "sendMessage"]
+    assert recording.requests == ["start", "refresh", "send"]
+    assert [(step.source, step.dest) for step in recording.transitions][:3] == [
+        ("idle", "idle"),
+        ("idle", "starting"),
+        ("starting", "polling"),
+    ]
+    assert [event.name for event in recording.events][:3] == ["ready", "started", "pollingStarted"]
+    assert recording.transport is Transport.V2
+
+
+def test_what_was_known_when_can_be_asked(recorded, webchat_timeline, webchat_server):
+    chat = recorded(config={"pollExceptionLimit": 0})
+    chat.open()
+    begun = webchat_timeline.now()
+    webchat_timeline.advance(10)
+    chat.start_chat(nickname="Jonny")
+    webchat_server.agent("Ann").join().say("Hello")
+    webchat_timeline.advance(0.2)
+    webchat_server.faults.add(operation="refresh", drop=True)
+    webchat_timeline.advance(10)
+    recording = webchat_server.recording(chat)
+    assert state_at(recording, begun - 1).state == "idle"
+    assert state_at(recording, begun + 9.999).messages == ()
+    known = state_at(recording, begun + 10)
+    assert known.state == "polling"
+    assert [message.text for message in known.messages] == ["", "", "Hello"]
+    assert [agent.name for agent in known.agents.values()] == ["Ann"]
+    assert known.timers == {"poll": begun + 10.5}
+    assert state_at(recording, begun + 10.5).state == "offline"
+    assert state_at(recording, begun + 20).state == "polling"
+
+
+def test_a_fault_in_reading_an_answer_shows_again(recorded, webchat_timeline, webchat_server):
+    body = b'{"statusCode": 0, "messages": [{"type": "Message", "from": {}, "index": -4, "text": "\xff"}]}'
+    chat = recorded()
+    chat.open()
+    chat.start_chat(nickname="Jonny")
+    webchat_timeline.advance(0)
+    webchat_server.faults.add(operation="refresh", body=body)
+    with webchat_timeline.expect(chat, "error") as came:
+        webchat_timeline.advance(1)
+    again = replay(webchat_server.recording(chat)).check()
+    [error] = [event for event in again.events if event.name == "error"]
+    assert error.data["errors"] == came[0].data.response.errors
+
+
+def test_another_core_is_caught_by_a_replay(recorded, webchat_timeline, webchat_server, monkeypatch):
+    chat = recorded()
+    chat.open()
+    chat.start_chat(nickname="Jonny")
+    webchat_timeline.advance(0)
+    recording = webchat_server.recording(chat)
+    monkeypatch.setitem(on_reply.POLLED, on_reply.Verdict.GOOD, on_reply.POLLED[on_reply.Verdict.BAD])
+    with pytest.raises(AssertionError, match=r"events: recorded .*clientConnected"):
+        replay(recording).check()
+
+
+def test_another_dialect_is_caught_by_a_replay(recorded, webchat_timeline, webchat_server, monkeypatch):
+    chat = recorded()
+    chat.open()
+    chat.start_chat(nickname="Jonny")
+    chat.send_message("hello")
+    recording = webchat_server.recording(chat)
+    monkeypatch.setitem(gms_v2._OPERATIONS, "send", gms_v2.GmsV2._typing)
+    assert [difference.split(": ")[1] for difference in replay(recording).differences] == ["request"]
+
+
+def test_a_recording_of_two_threads_is_replayed_in_the_order_of_their_decisions(tmp_path):
+    with Timeline.frozen("injected") as timeline:
+        server = TestServer(timeline)
+        recorder = Recorder(tmp_path / "chat.jsonl")
+        chat = WebChatService(server.config(), http=server.http(), recorder=recorder)
+        with chat:
+            chat.start_chat(nickname="Jonny")
+            server.agent("Ann").join()
+            chat.wait_for("agentConnected", 5)
+            for number in range(20):
+                chat.send_message(f"message {number}")
+            chat.wait_for("messageReceived", 5, lambda event: event.data.messages[-1].text == "message 19")
+    recording = Recording.read(tmp_path / "chat.jsonl")
+    assert replay(recording).check().events == recording.events
+    assert recording.requests.count("send") == 20
+
+
+def test_a_file_is_its_owner_s_alone_and_never_overwritten(tmp_path):
+    Recorder(tmp_path / "chat.jsonl")
+    assert stat.S_IMODE((tmp_path / "chat.jsonl").stat().st_mode) == 0o600
+    with pytest.raises(FileExistsError):
+        Recorder(tmp_path / "chat.jsonl")
+
+
+def test_a_disk_that_is_full_ends_the_recording_and_not_the_chat(webchat_server, webchat_timeline, tmp_path, caplog):
+    recorder = Recorder(tmp_path / "chat.jsonl")
+    chat = WebChatService(
+        webchat_server.config(), http=webchat_server.http(), driver=webchat_timeline.driver, recorder=recorder
+    )
+    with chat, caplog.at_level(logging.ERROR, "webchat_fsm"):
+        os.remove(tmp_path / "chat.jsonl")
+        (tmp_path / "chat.jsonl").mkdir()
+        chat.start_chat(nickname="Jonny")
+        webchat_timeline.advance(10)
+        assert chat.state == "polling"
+    assert [record.getMessage().startswith("the recording ends here") for record in caplog.records] == [True]
+
+
+def test_a_recorder_records_one_service(webchat_server):
+    recorder = Recorder()
+    WebChatService(webchat_server.config(), recorder=recorder, http=webchat_server.http())
+    with pytest.raises(ValueError, match="records one service"):
+        WebChatService(webchat_server.config(), recorder=recorder, http=webchat_server.http())
+
+
+def test_a_service_without_a_recorder_has_no_recording(webchat, webchat_server):
+    with pytest.raises(LookupError):
+        webchat_server.recording(webchat)
+
+
+HEAD = {"recording": 1, "transport": "v2", "config": {"dataURL": "http://chat.test/"}}
+STEP = {"time": 0.0, "timer": 0.0, "draw": 0.0, "state": "idle", "transitions": [], "events": []}
+
+
+@pytest.mark.parametrize(
+    ("lines", "told"),
+    [
+        ([], "line 1: this is no recording"),
+        ([{"event": "ready"}], "line 1: this is no recording"),
+        ([{"recording": 2}], "line 1: a recording of version 2; known is 1"),
+        ([{"recording": 1, "transport": "pigeon"}], "line 1: no transport that is known: 'pigeon'"),
+        ([{"recording": 1, "transport": "v2", "config": {"dataURL": 3}}], "line 1: the configuration: .*dataURL"),
+        ([HEAD, {**STEP, "tick": "lunch"}], "line 2 cannot be played: .*lunch"),
+        ([HEAD, {**STEP, "answered": 1}], "line 2 cannot be played: KeyError: 1"),
+        ([HEAD, {**STEP, "command": "dance"}], "line 2 cannot be played: .*'dance'"),
+        ([HEAD, {**STEP, "opened": None}, {**STEP, "slept": 1}], "line 3 cannot be played: .*no step that is known"),
+    ],
+)
+def test_what_is_no_recording_is_refused_with_its_line(lines, told):
+    with pytest.raises(RecordingError, match=told):
+        replay(Recording.parse(b"\n".join(map(msgspec.json.encode, lines))))
+
+
+def test_a_line_that_is_no_json_is_refused_unless_the_process_died_over_it():
+    head, step = msgspec.json.encode(HEAD), msgspec.json.encode({**STEP, "opened": None, "transitions": []})
+    with pytest.raises(RecordingError, match="line 2"):
+        Recording.parse(b"\n".join([head, b'{"torn', step]))
+    assert len(Recording.parse(b"\n".join([head, step, b'{"torn'])).lines) == 1
+
+
+def test_a_text_that_was_visible_before_its_filter_came_stays_visible(recorded, webchat_timeline, webchat_server):
+    chat = recorded()
+    chat.open()
+    chat.start_chat(nickname="Jonny")
+    ann = webchat_server.agent("Ann").join()
+    ann.say("see you")
+    webchat_timeline.advance(1)
+    chat.add_prefilter(re.compile("see you"))
+    ann.say("see you")
+    webchat_timeline.advance(3)
+    recording = webchat_server.recording(chat)
+    replay(recording).check()
+    texts = [
+        one["text"] for event in recording.events if event.name == "messageReceived" for one in event.data["messages"]
+    ]
+    assert texts == ["", "", "see you"]
+
+
+def test_a_token_is_masked_by_one_that_names_the_same_session(webchat_timeline):
+    server = TestServer(webchat_timeline, ServerOptions(token_ttl=3600))
+    server.records = True
+    chat = server.client("v3")
+    chat.open()
+    chat.start_chat(nickname="Jonny")
+    real = chat.get_session_data()
+    started = next(event for event in server.recording(chat).events if event.name == "started")
+    server.close()
+    shown = started.data["data"]
+    assert (shown["sessionId"], shown["participantId"]) == (real.session_id, real.participant_id)
+    assert shown["token"] != real.token
+    assert shown["token"].endswith(".masked")

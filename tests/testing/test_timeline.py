@@ -1,0 +1,264 @@
+"""Time that moves only when a test says so, by whatever means it is kept."""
+
+from __future__ import annotations
+
+import random
+import time
+from datetime import UTC, datetime
+from itertools import pairwise
+
+import freezegun
+import pytest
+import time_machine
+
+from webchat_fsm import ManualDriver, MemoryStore, WaitTimeout, WebChatError, WebChatService
+from webchat_fsm.lifecycle.events import EVENTS
+from webchat_fsm.lifecycle.table import Transport
+from webchat_fsm.testing import TestServer, Timeline, clocks
+
+KINDS = ["freezegun", "time-machine", "injected"]
+
+
+def a_long_story(kind: str, transport: Transport) -> list:
+    """Everything that a chat with many timers publishes, with its times, and all timers on the way."""
+    trace: list = []
+    with Timeline.frozen(kind) as timeline:
+        server = TestServer(timeline)
+        store = MemoryStore()
+        chat = server.client(transport, store=store)
+        for name in EVENTS:
+            chat.subscribe(name, lambda event: trace.append((timeline.now(), event.name, event.time)))
+        chat.open()
+        chat.start_chat(nickname="Jonny")
+        server.draw_faults(7, 12, transport=transport)
+        ann = server.agent("Ann").join()
+        for step in (0.1, 0.25, 1 / 3, 2.0, 7.77, 30.0):
+            ann.say("again")
+            chat.command("sendTyping", {"message": "h"})
+            trace.append(timeline.pending())
+            timeline.advance(step)
+        chat.close()
+        timeline.advance(61)
+        later = server.client(transport, store=store)
+        later.open()
+        trace.append((timeline.now(), later.state))
+        server.close()
+    return trace
+
+
+@pytest.mark.parametrize("transport", Transport)
+def test_freezegun_time_machine_and_neither_give_the_same_trace(transport):
+    traces = [a_long_story(kind, transport) for kind in KINDS]
+    assert traces[0] == traces[1] == traces[2]
+    assert len(traces[0]) > 15
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_clock_comes_to_the_first_microsecond_that_is_not_before_a_timer(kind):
+    draw = random.Random(1)
+    with clocks.source(kind) as source:
+        clock = clocks.KitClock(source)
+        for _ in range(500):
+            moment = clock.timer() + draw.random() * 3
+            clock.sleep_until(moment)
+            assert moment <= clock.timer() < moment + 2e-6
+
+
+@pytest.mark.parametrize("kind", ["freezegun", "time-machine"])
+def test_what_a_handler_reads_from_the_clock_is_its_timer_s_own_moment(kind):
+    seen = []
+    with Timeline.frozen(kind) as timeline:
+        server = TestServer(timeline)
+        chat = server.client()
+        chat.open()
+        chat.subscribe("messageReceived", lambda event: seen.append((time.time(), datetime.now(UTC).timestamp())))
+        chat.start_chat(nickname="Jonny")
+        timeline.advance(0.3)
+        server.agent("Ann").join()
+        timeline.advance(100)
+        server.close()
+    begun = clocks.BEGIN
+    assert seen == [(begun, begun), (begun + 0.5, begun + 0.5)]
+
+
+def test_the_timers_of_all_services_run_in_order_of_time(webchat_timeline, webchat_server):
+    order = []
+    for number, rate in enumerate((700, 500, 600)):
+        chat = webchat_server.client(config={"dynamicPolling": False, "pollRate": rate})
+        chat.open()
+        chat.start_chat(nickname="Jonny")
+        chat.register_typing_preview_input(Listening(order, number))
+    begun = webchat_timeline.now()
+    webchat_timeline.advance(1.4)
+    later = [(round(moment - begun, 3), number) for moment, number in order if moment > begun]
+    assert later == [(0.5, 1), (0.6, 2), (0.7, 0), (1.0, 1), (1.2, 2), (1.4, 0)]
+
+
+class Listening:
+    """A typing preview input that notes when it is read, which is at each poll."""
+
+    def __init__(self, order, number):
+        self._order, self._number = order, number
+
+    @property
+    def value(self):
+        self._order.append((time.time(), self._number))
+        return ""
+
+
+def test_a_freeze_of_the_test_itself_is_the_one_that_moves(webchat_timeline, webchat_server):
+    with freezegun.freeze_time("2026-05-05") as frozen:
+        chat = webchat_server.client()
+        chat.open()
+        chat.start_chat(nickname="Jonny")
+        webchat_timeline.advance(90)
+        assert frozen() == datetime(2026, 5, 5, 0, 1, 30)
+        assert chat.health().last_poll == pytest.approx(0, abs=3)
+
+
+@freezegun.freeze_time("2026-05-05")
+def test_a_freeze_by_decorator_is_moved_too(webchat_timeline):
+    webchat_timeline.advance(90)
+    assert datetime.now(UTC) == datetime(2026, 5, 5, 0, 1, 30, tzinfo=UTC)
+
+
+def test_a_travel_of_the_test_itself_is_moved_too(webchat_timeline):
+    with time_machine.travel(datetime(2026, 5, 5, tzinfo=UTC), tick=False):
+        webchat_timeline.advance(90)
+        assert datetime.now(UTC) == datetime(2026, 5, 5, 0, 1, 30, tzinfo=UTC)
+
+
+def test_a_test_that_moves_the_frozen_time_by_hand_finds_its_timers_due(webchat_timeline, webchat_server):
+    with freezegun.freeze_time("2026-05-05") as frozen:
+        chat = webchat_server.client()
+        chat.open()
+        chat.start_chat(nickname="Jonny")
+        webchat_timeline.advance(0)
+        frozen.tick(10)
+        polls = len(webchat_server.core.requests)
+        webchat_timeline.advance(0)
+        assert len(webchat_server.core.requests) == polls + 1
+
+
+def test_time_moves_forward_only(webchat_timeline):
+    with pytest.raises(ValueError, match="forward only"):
+        webchat_timeline.advance(-1)
+    with pytest.raises(ValueError, match="forward only"):
+        webchat_timeline.advance_to(webchat_timeline.now() - 1)
+
+
+@pytest.mark.parametrize("seconds", [-3600, -0.5, 3600])
+def test_a_jump_of_the_wall_clock_moves_no_timer(webchat_timeline, webchat_server, seconds):
+    chat = webchat_server.client()
+    chat.open()
+    chat.start_chat(nickname="Jonny")
+    webchat_timeline.advance(0)
+    before, left = webchat_timeline.now(), webchat_timeline.next_timer() - webchat_timeline.now()
+    webchat_timeline.clock_jump(seconds)
+    assert webchat_timeline.now() == pytest.approx(before + seconds)
+    assert webchat_timeline.next_timer() - webchat_timeline.now() == pytest.approx(left)
+    polls = len(webchat_server.core.requests)
+    webchat_timeline.advance(left + 1e-6)
+    assert len(webchat_server.core.requests) == polls + 1
+
+
+def test_frozen_time_that_is_turned_back_by_hand_is_such_a_jump_too(webchat_timeline, webchat_server):
+    with freezegun.freeze_time("2026-05-05") as frozen:
+        chat = webchat_server.client()
+        chat.open()
+        chat.start_chat(nickname="Jonny")
+        webchat_timeline.advance(0)
+        frozen.move_to("2026-05-04")
+        polls = len(webchat_server.core.requests)
+        webchat_timeline.advance(0.5)
+        assert len(webchat_server.core.requests) == polls + 1
+
+
+def test_every_timer_is_listed_with_its_name_and_moment(webchat, webchat_timeline, webchat_server):
+    assert webchat_timeline.pending() == []
+    assert webchat_timeline.next_timer() is None
+    webchat.start_chat(nickname="Jonny")
+    webchat_timeline.advance(0)
+    now = webchat_timeline.now()
+    webchat.send_typing("h")
+    assert webchat_timeline.pending() == [(now + 0.5, "poll"), (now + 2, "typing countdown")]
+    assert webchat_timeline.next_timer() == now + 0.5
+
+
+def test_polls_slow_down_while_nothing_happens_and_faster_again_after_a_send(webchat, webchat_timeline):
+    webchat.start_chat(nickname="Jonny")
+    moments = []
+    for _ in range(4):
+        moments.append(webchat_timeline.next_timer())
+        webchat_timeline.advance(moments[-1] - webchat_timeline.now())
+    gaps = [round(after - before, 3) for before, after in pairwise(moments)]
+    assert gaps == [0.5, 0.6, 0.72]
+    webchat_timeline.advance(20)
+    webchat.send_message("hello")
+    assert webchat_timeline.next_timer() <= webchat_timeline.now() + 0.5
+
+
+def test_a_request_that_is_out_is_listed_by_its_deadline(webchat_timeline, webchat_server):
+    waiting, other = webchat_server.client(), webchat_server.client()
+    for chat in (waiting, other):
+        chat.open()
+        chat.start_chat(nickname="Jonny")
+    webchat_server.faults.add(operation="updateData", delay=9.0)
+    listed = []
+    other.subscribe("messageReceived", lambda event: listed.extend(webchat_timeline.pending()))
+    begun = webchat_timeline.now()
+    waiting.command("updateUserData", {"page": "/"})
+    assert (begun + 3, "deadline of updateData") in listed
+    assert webchat_timeline.now() == begun + 3
+    assert "deadline of updateData" not in [one.name for one in webchat_timeline.pending()]
+
+
+def test_closing_cuts_a_request_that_is_out(webchat_timeline, webchat_server):
+    chat = webchat_server.client()
+    chat.open()
+    chat.start_chat(nickname="Jonny")
+    chat.subscribe("clientConnected", lambda event: chat.close())
+    webchat_server.faults.add(operation="updateData", delay=2.0)
+    outcome = chat.command("updateUserData", {"page": "/"})
+    assert outcome.reason["errors"][0]["text"] == "updateData: cut, as the service was closed"
+
+
+def test_running_until_an_event_that_never_comes_ends_at_its_limit(webchat, webchat_timeline):
+    begun = webchat_timeline.now()
+    with pytest.raises(WaitTimeout):
+        webchat_timeline.run_until(webchat, "started", limit=30)
+    assert webchat_timeline.now() == begun + 30
+
+
+def test_an_expected_event_that_does_not_come_fails_the_test(webchat, webchat_timeline):
+    missed = pytest.raises(AssertionError, match="ended was expected and did not come; the state is idle")
+    with missed, webchat_timeline.expect(webchat, "ended"):
+        webchat.get_stats()
+
+
+def test_a_frozen_time_that_has_thawed_cannot_be_moved():
+    source = clocks.Frozen()
+    with pytest.raises(WebChatError, match="not frozen any more"):
+        source.shift(1)
+
+
+def test_an_unknown_clock_is_refused():
+    with pytest.raises(ValueError, match="there is no clock 'sundial'"), clocks.source("sundial"):
+        pass
+
+
+def test_code_under_test_makes_its_own_service_on_the_server(webchat_timeline, webchat_server):
+    chat = WebChatService(webchat_server.config(), http=webchat_server.http(), driver=webchat_timeline.driver)
+    with chat:
+        chat.start_chat(nickname="Jonny")
+        webchat_server.agent("Ann").join()
+        assert chat.wait_for("agentConnected", 10).data.num_agents_connected == 1
+
+
+def test_a_plain_manual_driver_is_moved_by_the_timeline_s_clock(webchat_timeline, webchat_server):
+    driver = ManualDriver(webchat_timeline.clock)
+    chat = WebChatService(webchat_server.config(), http=webchat_server.http(), driver=driver)
+    with chat:
+        chat.start_chat(nickname="Jonny")
+        driver.wait(5)
+        assert chat.health().last_poll < 3
