@@ -110,7 +110,11 @@ def test_documented_defaults_hold():
         (V2, "v2", "https://host/genesys/2/chat/customer-support"),
         (V3, "v3", "https://host/nexus/v3/chat/sessions"),
         ({**V2, **V3}, "v3", "https://host/nexus/v3/chat/sessions"),
-        ({"transport": {**V3["transport"], "async": {"enabled": True}}}, "v3-async", "https://host/nexus/v3/chat/sessions"),
+        (
+            {"transport": {**V3["transport"], "async": {"enabled": True}}},
+            "v3-async",
+            "https://host/nexus/v3/chat/sessions",
+        ),
         (COMETD, "cometd", "https://host/cometd"),
         ({**V2, "cometD": {"enabled": False}}, "v2", "https://host/genesys/2/chat/customer-support"),
     ],

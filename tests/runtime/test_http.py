@@ -422,6 +422,7 @@ def ca_file(authority, tmp_path):
 @pytest.fixture
 def tls_peer(authority, peer, says):
     """A TLS server with a certificate for some host, which may ask for one of the client."""
+
     def make(host: str = "127.0.0.1", *, asks: bool = False, talk=None):
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         authority.issue_cert(host).configure_cert(context)

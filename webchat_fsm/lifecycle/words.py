@@ -71,7 +71,6 @@ class Message(Struct, frozen=True, kw_only=True):
             item["restoring"] = True
         return item
 
-
     def altered(self, item: Mapping[str, Any]) -> Message:
         """The message with what a preprocessor has made of its bus form; its index stays."""
         sender = item.get("from")

@@ -63,9 +63,7 @@ class Reader:
         if engine.outbox.delivering_here or engine.user_code.depth:
             raise HandlerWaitError(f"{what} inside a handler would wait for ever; let the handler return first")
 
-    def _finder(
-        self, name: str | None, where: Callable[[AnyEvent], object] | None
-    ) -> Callable[[], AnyEvent | None]:
+    def _finder(self, name: str | None, where: Callable[[AnyEvent], object] | None) -> Callable[[], AnyEvent | None]:
         """Looks for an accepted event, and at each event once however often it is called."""
         seen = 0
 

@@ -1,0 +1,277 @@
+"""A service and a model of it go side by side through any order of commands, answers, faults and time."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
+
+from tests.testing.model import IN_SESSION, Entry, Lifecycle
+from webchat_fsm import MemoryStore
+from webchat_fsm.lifecycle.events import EVENTS
+from webchat_fsm.testing import TestServer, Timeline, replay
+from webchat_fsm.testing.chaos import OPERATIONS
+
+FAULTS = {
+    "drop": ({"drop": True}, "silent"),
+    "arrived": ({"drop": True, "takes_effect": True}, "silent"),
+    "tear": ({"tear": True}, "silent"),
+    "error": ({"http_status": 503}, "bad"),
+    "forbidden": ({"http_status": 403}, "bad"),
+    "garbage": ({"body": b"<html>"}, "bad"),
+    "throttled": ({"http_status": 429, "retry_after": 7}, "throttled"),
+    "unavailable": ({"server_status": 1}, "refused"),
+}
+"""What can go wrong with the next request, and what that amounts to."""
+
+PEOPLE = ("agent", "supervisor", "bot")
+ACTS = ("join", "leave", "typing", "stop_typing", "say")
+
+
+class Chats(RuleBasedStateMachine):
+    """The rules; each gives a command or lets something happen, and tells the model."""
+
+    transport = "v2"
+
+    def __init__(self):
+        super().__init__()
+        self.timeline = Timeline()
+        self.server = TestServer(self.timeline)
+        self.server.records = True
+        self.store = MemoryStore()
+        self.verdict = ""
+        self.people = {kind: getattr(self.server, kind)(kind.title()) for kind in PEOPLE}
+
+    @initialize(limit=st.sampled_from([0, 1, 5]))
+    def begin(self, limit):
+        self.limit = limit
+        self.model = Lifecycle(self.transport, limit)
+        self._new_service()
+        self.model.open("good", [], self.now)
+        self.chat.open()
+
+    def _new_service(self):
+        self.heard: list[str] = []
+        self.chat = self.server.client(self.transport, {"pollExceptionLimit": self.limit}, self.store)
+        for name in EVENTS:
+            self.chat.subscribe(name, lambda event: self.heard.append(event.name))
+
+    @property
+    def now(self):
+        return self.timeline.clock.timer()
+
+    @property
+    def in_session(self):
+        return self.model.state in IN_SESSION
+
+    # -- the server's side ---------------------------------------------------------------------------------------------
+
+    def _asked(self) -> str:
+        """What the next request amounts to; the fault that waits for it is spent by it."""
+        verdict, self.verdict = self.verdict or "good", ""
+        return verdict
+
+    def entries(self) -> list[Entry]:
+        return [self._entry(event) for event in self.server.core.current_chat().transcript]
+
+    def _entry(self, event) -> Entry:
+        sender = event.sender
+        return Entry(event.index, event.type, "Bot" if sender.bot else sender.kind, sender.participant_id)
+
+    @precondition(lambda self: not self.verdict)
+    @rule(fault=st.sampled_from(sorted(FAULTS)))
+    def spoil(self, fault):
+        """Let something go wrong with the next request, whatever it is."""
+        given, self.verdict = FAULTS[fault]
+        if fault == "unavailable" and self.transport != "v2":
+            given, self.verdict = FAULTS["error"]
+        self.server.load_faults([given])
+
+    @precondition(lambda self: self.in_session)
+    @rule(kind=st.sampled_from(PEOPLE), act=st.sampled_from(ACTS))
+    def somebody_acts(self, kind, act):
+        person, chat = self.people[kind], self.server.core.current_chat()
+        if (act == "join") == person.is_in(chat):
+            return
+        if act == "join":
+            person.join()
+        else:
+            getattr(person, act)(*(["Hello"] if act == "say" else []))
+
+    # -- time ----------------------------------------------------------------------------------------------------------
+
+    @precondition(lambda self: self.model.due)
+    @rule()
+    def the_next_timer(self):
+        due = self.model.due
+        assert [name for _, name in self.timeline_due()] == [name for _, name in due]
+        assert [moment for moment, _ in self.timeline_due()] == pytest.approx([moment for moment, _ in due], abs=1e-4)
+        moment = self.timeline_due()[0][0]
+        names = [name for one, name in self.timeline_due() if one <= moment + 2e-6]
+        self._let_pass(max(0.0, moment - self.now), names)
+
+    @precondition(lambda self: self.in_session and self.model.state != "active" and not self.verdict)
+    @rule()
+    def the_server_ends_the_chat(self):
+        self.model.typing_due = None
+        self.chat._engine.session.timers.pop("typing countdown", None)
+        self.server.end()
+        self._let_pass(max(0.0, self.model.poll_due - self.now), ["poll"], ended=True)
+
+    def timeline_due(self):
+        return [(due, name) for due, name in self.timeline.pending()]
+
+    def _let_pass(self, seconds, names, *, ended=False):
+        self._before_time = None
+        for name in names:
+            self._tick(name, self.now + seconds, ended=ended)
+        self.timeline.advance(seconds)
+
+    def _tick(self, name, moment, *, ended):
+        if name == "typing countdown":
+            self.model.typing_due = None
+            self.model.say("clientTypingStopped")
+            self._other(self._asked())
+        else:
+            verdict = self._asked()
+            self.model.poll(verdict, self.entries() if verdict == "good" else [], moment, ended=ended)
+
+    def _other(self, verdict):
+        """A request that is no poll has come back."""
+        self.model.contact(verdict)
+
+    @rule(share=st.sampled_from([0.1, 0.5, 0.9]))
+    def a_moment_passes(self, share):
+        due = self.timeline.next_timer()
+        self.timeline.advance(1.0 if due is None else max(0.0, due - self.timeline.now()) * share)
+
+    # -- commands ------------------------------------------------------------------------------------------------------
+
+    @precondition(lambda self: self.model.state in ("idle", "ended"))
+    @rule()
+    def start(self):
+        verdict = self._asked()
+        self.chat.command("startChat", {"nickname": "Jonny"})
+        self.model.start(verdict, self.entries() if verdict == "good" else [], self.now)
+
+    @precondition(lambda self: self.in_session)
+    @rule()
+    def send(self):
+        self.model.send()
+        self.model.activity(self.now)
+        verdict = self._asked()
+        self._other(verdict)
+        assert bool(self.chat.command("sendMessage", {"message": "hi"})) == (verdict == "good")
+
+    @precondition(lambda self: self.in_session)
+    @rule()
+    def type(self):
+        burst = self.model.typing_due is not None
+        self.model.typing_due = self.now + 2
+        if not burst:
+            self.model.say("clientTypingStarted")
+            self._other(self._asked())
+        self.chat.command("sendTyping", {"message": "h"})
+
+    @precondition(lambda self: self.in_session)
+    @rule()
+    def update_user_data(self):
+        self._other(self._asked())
+        self.chat.command("updateUserData", {"page": "/"})
+
+    @precondition(lambda self: self.in_session)
+    @rule()
+    def start_poll(self):
+        self.model.start_poll(self.now)
+        assert self.chat.command("startPoll")
+
+    @precondition(lambda self: self.model.state in ("polling", "offline"))
+    @rule()
+    def stop_poll(self):
+        self.model.stop_poll()
+        assert self.chat.command("stopPoll")
+
+    @precondition(lambda self: self.in_session)
+    @rule()
+    def end(self):
+        self.model.leaving()
+        self._other(self._asked())
+        self.model.left()
+        self.chat.command("endChat")
+
+    @rule(away=st.sampled_from([0.0, 30.0, 59.999, 60.0, 100.0]))
+    def close_and_come_back(self, away):
+        restorable = self.model.saved_at is not None or self.in_session
+        self.model.close(self.now)
+        assert self.chat.close()
+        self.timeline.advance(away)
+        self._new_service()
+        too_old = self.model.gms and restorable and self.now - self.model.saved_at >= 60
+        verdict = self._asked() if restorable and not too_old else "good"
+        self.model.open(verdict, self.entries() if restorable else [], self.now)
+        self.chat.open()
+
+    @rule(command=st.sampled_from(["startChat", "endChat", "sendMessage", "stopPoll", "poll", "restore"]))
+    def a_command_that_is_refused_changes_nothing(self, command):
+        if not self.chat.can(command):
+            assert not self.chat.command(command, {"message": "hi"})
+
+    # -- what holds after each -----------------------------------------------------------------------------------------
+
+    @invariant()
+    def the_service_is_where_the_model_is(self):
+        if hasattr(self, "model"):
+            heard, self.heard[:] = list(self.heard), []
+            assert heard == self.model.take()
+            assert self.chat.state == self.model.state
+            if self.in_session:
+                assert self.chat.health().failures == self.model.failures
+
+    @invariant()
+    def what_is_legal_is_what_the_model_allows(self):
+        if hasattr(self, "model"):
+            state = self.model.state
+            assert self.chat.can("startChat") == (state in ("idle", "ended"))
+            assert self.chat.can("endChat") == (self.in_session or state == "async-dormant")
+            assert self.chat.can("sendMessage") == self.in_session
+            assert self.chat.can("stopPoll") == (state in ("polling", "offline"))
+
+    def teardown(self):
+        """When all is well again nothing is missing, and the whole story can be replayed."""
+        if hasattr(self, "model") and self.in_session:
+            self.server.faults.clear()
+            if self.chat.state == "active":
+                self.chat.command("startPoll")
+            self.timeline.advance(70)
+            if self.chat.state in IN_SESSION:
+                seen = [message.index for message in self.chat.get_transcript().messages]
+                assert len(seen) == len(self.server.core.current_chat().transcript)
+        for chat, _ in self.server.recorders:
+            replay(self.server.recording(chat)).check()
+        self.server.close()
+
+
+class AsyncChats(Chats):
+    transport = "v3-async"
+
+
+class NexusChats(Chats):
+    transport = "v3"
+
+
+MACHINES = {"v2": Chats, "v3": NexusChats, "v3-async": AsyncChats}
+
+QUICK = settings(
+    max_examples=30,
+    stateful_step_count=40,
+    deadline=None,
+    database=None,
+    derandomize=True,
+    suppress_health_check=list(HealthCheck),
+)
+
+
+@pytest.mark.parametrize("transport", MACHINES)
+def test_the_service_does_what_the_model_says(transport):
+    run_state_machine_as_test(MACHINES[transport], settings=QUICK)
