@@ -52,6 +52,9 @@ UI_KEYS = frozenset(
 SECRET_FIELDS = frozenset({"apikey", "headers", "main_header", "key_password", "user_data", "proxy"})
 
 
+MOST = 10.0**12
+"""Milliseconds, some thirty years, beyond which no clock and no socket can wait; the largest of all numbers."""
+
 _SPELLING = {
     "data_url": "dataURL",
     "comet_d": "cometD",
@@ -287,8 +290,9 @@ def _demands(config: Config) -> Iterator[Demand]:
     for name, least in (("ajaxTimeout", 1), ("restoreTimeout", 0), ("pollExceptionLimit", 0), ("pollRate", 100),
                         ("pollRateMin", 100), ("maxMessageLength", 0), ("fileUploadTimeout", 0)):  # fmt: skip
         value = getattr(config, _attribute(name))
-        yield f"$.{name}", not least <= value < float("inf"), f"expected a number of at least {least}, got {value}"
-    yield "$.pollRateMax", config.poll_rate_max < config.poll_rate_min, "expected at least pollRateMin"
+        yield f"$.{name}", not least <= value <= MOST, f"expected a number from {least} to {MOST:g}, got {value}"
+    fits = config.poll_rate_min <= config.poll_rate_max <= MOST
+    yield "$.pollRateMax", not fits, f"expected at least pollRateMin and at most {MOST:g}, got {config.poll_rate_max}"
     yield "$.pollRateMult", not 1 <= config.poll_rate_mult < float("inf"), "expected a factor of at least 1"
     yield "$.client.pollJitter", not 0 <= config.client.poll_jitter <= 1, "expected a share from 0 to 1"
     yield from _of_client(config.client)
@@ -306,7 +310,7 @@ def _of_client(client: Client) -> Iterator[Demand]:
     retry = client.retry
     for name, value in (("deliveryTimeout", client.delivery_timeout), ("retry.retryAfterCap", retry.retry_after_cap),
                         ("retry.staleConnection", retry.stale_connection)):  # fmt: skip
-        yield f"$.client.{name}", not 0 <= value < float("inf"), f"expected a number of at least 0, got {value}"
+        yield f"$.client.{name}", not 0 <= value <= MOST, f"expected a number from 0 to {MOST:g}, got {value}"
 
 
 def _headers(config: Config) -> Iterator[Demand]:
@@ -339,7 +343,8 @@ def _addresses(config: Config) -> Iterator[Demand]:
         yield "$.transport.type", not known, f"expected 'pureengage-v3-rest', got {section.type!r}"
         yield "$.transport.dataURL", *_address(section.data_url)
         yield "$.transport.endpoint", not section.endpoint, "is required: the endpoint of the v3 API"
-        yield "$.transport.pollTimeout", not 100 <= section.poll_timeout < float("inf"), "expected at least 100"
+        slow = not 100 <= section.poll_timeout <= MOST
+        yield "$.transport.pollTimeout", slow, f"expected a number from 100 to {MOST:g}"
         slow = not 1 <= section.poll_interval_multiplier < float("inf")
         yield "$.transport.pollIntervalMultiplier", slow, "expected a factor of at least 1"
         yield "$.transport.maxMessagePageSize", section.max_message_page_size < 2, "expected at least 2"

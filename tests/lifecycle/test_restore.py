@@ -153,12 +153,12 @@ def test_a_chat_that_ended_meanwhile_is_a_timeout(stage):
     assert chat.get_transcript().messages == ()
 
 
-def test_a_chat_that_the_server_no_longer_knows_is_a_timeout(stage):
+def test_a_chat_that_the_server_no_longer_knows_is_a_timeout_after_its_errors(stage):
     stage.start()
     stage.chat.close()
     stage.server.core.purge()
     stage.open()
-    assert outcome_of(stage) == ["ready", "restoreTimeout"]
+    assert outcome_of(stage) == ["ready", "error", "restoreTimeout"]
     assert stage.store.load() is None
 
 

@@ -124,6 +124,7 @@ def _restores(make):
         None,
         {"server_status": 1},
         {"server_status": 2, "chat_ended": True},
+        {"server_status": 2, "chat_ended": True, "errors": (249,)},
         {"drop": True},
         {"http_status": 500},
     )
@@ -133,6 +134,13 @@ def _restores(make):
         if fault:
             stage.server.faults.add(operation="refresh", **fault)
         stage.open().close()
+
+
+def _found_ended(make):
+    stage = make()
+    stage.start().close()
+    stage.server.end()
+    stage.open()
 
 
 def _too_late(make):
@@ -179,6 +187,7 @@ SERVICE_STORIES = {
     "starts that fail": _starts_that_fail,
     "interruptions": _interrupted,
     "restores": _restores,
+    "a restore that finds the chat ended": _found_ended,
     "a restore too late": _too_late,
     "a look too late": _looked_at_too_late,
     "an ended chat opened again": _ended_and_opened_again,

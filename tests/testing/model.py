@@ -48,7 +48,7 @@ class Lifecycle:
     def _clear(self) -> None:
         self.disconnected = self.pending = self.went_offline = self.restored_offline = False
         self.failures = self.retries = 0
-        self.lost = False
+        self.lost = self.behind = False
         self.delay = self.least
         self.poll_due: float | None = None
         self.typing_due: float | None = None
@@ -120,6 +120,7 @@ class Lifecycle:
 
     def poll(self, verdict: str, entries: list[Entry], now: float, *, ended: bool = False) -> None:
         self.poll_due = None
+        self.behind = verdict != "good"
         if verdict == "silent":
             self.no_answer()
             self.poll_failed()
@@ -248,7 +249,7 @@ class Lifecycle:
             self.poll_due = now
 
     def stop_poll(self) -> None:
-        self.state = "active"
+        self.state, self.behind = "active", True
         self.poll_due = None
         self.say("pollingStopped")
 
@@ -273,7 +274,9 @@ class Lifecycle:
 
     def _end(self) -> None:
         self.say("ended")
+        seen = self.seen
         self._clear()
+        self.seen = seen
         self.state, self.saved_at = "ended", None
 
     def close(self, now: float) -> None:

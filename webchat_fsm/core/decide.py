@@ -51,6 +51,8 @@ def _due(turn: Turn, due: Due) -> None:
         on_command.ask(turn, Asked(command="poll", data={"preview": due.preview}, by=By.SERVICE))
     elif due.timer is Timer.CONNECT:
         link.due(turn)
+    elif due.timer is Timer.PREVIEW:
+        turn.watch_input()
     elif due.timer is Timer.TYPING and session.state.has_session:
         turn.fire(Trigger.TYPING_OVER)
         turn.call("stopTyping", message=due.preview)

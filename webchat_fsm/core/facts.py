@@ -28,6 +28,7 @@ class Timer(StrEnum):
     TYPING = "typing countdown"
     USER_DATA = "user data"
     CONNECT = "connect"
+    PREVIEW = "typing preview"
 
 
 class Verdict(StrEnum):

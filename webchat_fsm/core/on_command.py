@@ -263,6 +263,8 @@ def _verify_session(turn: Turn, data: Json) -> None:
 
 def _register_typing_preview_input(turn: Turn, data: Json) -> None:
     if data["fits"]:
+        turn.session.watches_input = True
+        turn.watch_input()
         turn.resolve()
     else:
         turn.reject(texts.BAD_INPUT)

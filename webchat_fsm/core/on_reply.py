@@ -207,7 +207,7 @@ def _catch_up(turn: Turn, reply: Reply, *, trusted: bool) -> None:
 
 def _restore_trigger(reply: Reply) -> Trigger:
     if reply.over:
-        return Trigger.FOUND_ENDED
+        return Trigger.FOUND_ENDED_BADLY if reply.response.errors else Trigger.FOUND_ENDED
     return _RESTORED[reply.verdict]
 
 

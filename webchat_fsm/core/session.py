@@ -16,6 +16,9 @@ from webchat_fsm.lifecycle.effects import SavedSession
 from webchat_fsm.lifecycle.table import Flag, Guard, State, Transport
 from webchat_fsm.lifecycle.words import Json, SessionData
 
+PREVIEW_PERIOD = 1.0
+"""Seconds between two looks at the typing preview input where no poll takes it along."""
+
 TYPING_COUNTDOWN = 2.0
 """Seconds of silence after which the user is said to have stopped typing."""
 
@@ -118,6 +121,7 @@ class Session:
         "transcript",
         "unsent_user_data",
         "user_data",
+        "watches_input",
     )
 
     def __init__(self, settings: Settings) -> None:
@@ -149,6 +153,7 @@ class Session:
         self.catching_up = False
         self.behind = False
         self.history_done = False
+        self.watches_input = False
 
     @property
     def transport(self) -> Transport:

@@ -7,7 +7,7 @@ from typing import Any
 
 from webchat_fsm.core import machine
 from webchat_fsm.core.facts import Moment, Timer
-from webchat_fsm.core.session import Link, Session
+from webchat_fsm.core.session import PREVIEW_PERIOD, Link, Session
 from webchat_fsm.errors import TransportError
 from webchat_fsm.lifecycle.effects import Call, Decision, Forget, Publish, Save, SavedSession, Settled
 from webchat_fsm.lifecycle.events import EVENTS, ParticipantChanged, Payload
@@ -65,6 +65,14 @@ class Turn:
             self.session.timers.pop(Timer.POLL, None)
         elif row.source not in POLLING_ON and self.session.transport.polls:
             self.poll_soon()
+        if row.dest.has_session and not row.source.has_session:
+            self.watch_input()
+
+    def watch_input(self) -> None:
+        """Look at the typing preview input now and then, where no poll takes its value along."""
+        session = self.session
+        if session.watches_input and session.state.has_session and not session.transport.polls:
+            session.timers.setdefault(Timer.PREVIEW, self.now.timer + PREVIEW_PERIOD)
 
     def _due(self, say: Say) -> bool:
         has = self.session.has

@@ -100,6 +100,7 @@ class Trigger(StrEnum):
     RESTORE = "restore"
     SAVED_TOO_OLD = "saved session too old"
     FOUND_ENDED = "found ended"
+    FOUND_ENDED_BADLY = "found ended, with errors"
     RESTORE_LOST = "saved session lost"
     RESTORE_UNANSWERED = "restore unanswered"
     RESTORE_MISANSWERED = "restore badly answered"
@@ -320,6 +321,8 @@ ROWS: tuple[Row, ...] = (
     *_rows((S.IDLE, S.ENDED), T.SAVED_TOO_OLD, None, G.GMS, says=_say("restoreTimeout"), does=(Do.GIVE_UP,),
            why="verifySession has looked"),
     *_rows(S.RESTORING, T.FOUND_ENDED, S.IDLE, G.GMS, says=_say("restoreTimeout"), does=_FORGET),
+    *_rows(S.RESTORING, T.FOUND_ENDED_BADLY, S.IDLE, G.GMS, says=_say("error", "restoreTimeout"), does=_FORGET,
+           why="statusCode 2 with chatEnded and errors: the errors are told first"),
     *_rows(S.RESTORING, T.FOUND_ENDED, S.IDLE, G.NEXUS, says=_say("restoreFailed"), does=_FORGET),
     *_rows(S.RESTORING, T.RESTORE_LOST, S.IDLE, says=_say("restoreFailed", "error"), does=_FORGET,
            why="no `ended`: nothing had begun here"),

@@ -5,6 +5,9 @@ from __future__ import annotations
 import time
 from typing import Protocol
 
+LONGEST = 1e9
+"""Seconds, some thirty years, that one wait of a thread may last: far longer ones overflow the system's own types."""
+
 
 class Clock(Protocol):
     """Two lines of time in seconds: `timer` for what falls due, `wall` for what is remembered."""

@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
-from webchat_fsm.runtime.clock import Clock, SystemClock, WallClock
+from webchat_fsm.runtime.clock import LONGEST, Clock, SystemClock, WallClock
 
 log = logging.getLogger("webchat_fsm")
 
@@ -143,6 +143,7 @@ class ThreadDriver:
         self._running: dict[int, int] = {}
         self._jobs: deque[tuple[Timed, Job]] = deque()
         self._keeper: threading.Thread | None = None
+        self._keeping = False
         self._workers: set[threading.Thread] = set()
         self._free = 0
         self._served: set[int] = set()
@@ -161,9 +162,10 @@ class ThreadDriver:
         with self._changed:
             self._closed = False
             self._served.add(id(service))
-            if self._keeper is None or not self._keeper.is_alive():
+            if not self._keeping:
                 self._keeper = threading.Thread(target=self._keep_time, name="webchat-fsm-time", daemon=True)
                 self._keeper.start()
+                self._keeping = True
 
     def detach(self, service: Timed, timeout: float) -> bool:
         """Serve it no longer, and wait for its running jobs; a job cannot wait for itself."""
@@ -175,7 +177,7 @@ class ThreadDriver:
                 self._jobs.remove(waiting)
                 self._finished(key)
             own = self._own.working_for == key
-            self._changed.wait_for(lambda: self._running.get(key, 0) <= own, timeout)
+            self._changed.wait_for(lambda: self._running.get(key, 0) <= own, min(timeout, LONGEST))
             return key not in self._running
 
     def wake(self, service: Timed) -> None:
@@ -197,7 +199,7 @@ class ThreadDriver:
             self._awaited.clear()
             self._changed.notify_all()
         here = threading.current_thread()
-        deadline = self.clock.timer() + timeout
+        deadline = self.clock.timer() + min(timeout, LONGEST)
         for thread in self.threads:
             if thread is not here:
                 thread.join(max(0.0, deadline - self.clock.timer()))
@@ -208,6 +210,7 @@ class ThreadDriver:
             with self._changed:
                 wait = self._until_next()
                 if self._closed:
+                    self._keeping = False  # at once: a thread that is about to end is still alive
                     return
                 if wait is None or wait > 0:
                     self._changed.wait(wait)
@@ -223,7 +226,7 @@ class ThreadDriver:
         """Seconds to the next timer; where jobs wait for a thread that could not be started, that is tried again."""
         if self._jobs:
             self._hire()
-        wait = self._heap[0][0] - self.clock.timer() if self._heap else None
+        wait = min(self._heap[0][0] - self.clock.timer(), LONGEST) if self._heap else None
         stranded = bool(self._jobs) and not self._workers
         return min(wait or HIRE_AGAIN, HIRE_AGAIN) if stranded and (wait is None or wait > 0) else wait
 

@@ -112,7 +112,10 @@ class Engine:
 
     def run(self, step: Step) -> tuple[Settled | None, Call | None]:
         """Take a step and every step that follows from its requests; gives the outcome and the first request."""
-        decision = self.commit(step)
+        return self.follow(self.commit(step))
+
+    def follow(self, decision: Decision) -> tuple[Settled | None, Call | None]:
+        """Take every step that follows from the requests of a decision."""
         first, settled = decision.call, decision.settled
         while (call := decision.call) is not None:
             try:
@@ -258,9 +261,9 @@ class Engine:
         self.driver.wake(self)
 
     def _typed(self, timer: Timer) -> str:
-        """The preview text; a change of it since the last poll counts as one sendTyping."""
+        """The preview text; a change of it since the last look counts as one sendTyping."""
         text = self.preview()
-        if timer is Timer.POLL and text != self._last_preview:
+        if timer in (Timer.POLL, Timer.PREVIEW) and text != self._last_preview:
             self._last_preview = text
             if text and self.session.state.has_session:
                 self.run(Asked(command="sendTyping", data={"message": text}))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import logging
 import math
-import os
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, Self
@@ -15,21 +15,22 @@ from msgspec import Struct
 from webchat_fsm.config import Config
 from webchat_fsm.core.facts import Asked, Closed, Opened, Timer
 from webchat_fsm.core.on_command import refusal
-from webchat_fsm.errors import CommandRejected, StoreError, WebChatError
-from webchat_fsm.lifecycle.commands import COMMANDS, NOTHING_SAVED, By, Rule
+from webchat_fsm.errors import CommandRejected, WebChatError
+from webchat_fsm.lifecycle.commands import COMMANDS, By, Rule
 from webchat_fsm.lifecycle.effects import Call, Settled
 from webchat_fsm.lifecycle.events import EVENTS
 from webchat_fsm.lifecycle.table import State
-from webchat_fsm.lifecycle.words import Agents, Json, Response, SessionData, Stats, Transcript
+from webchat_fsm.lifecycle.words import Json
 from webchat_fsm.runtime import files
+from webchat_fsm.runtime.arguments import bus_value, prepared
 from webchat_fsm.runtime.bus import Plugin
-from webchat_fsm.runtime.clock import monotonic
+from webchat_fsm.runtime.clock import LONGEST, monotonic
 from webchat_fsm.runtime.command_face import CommandFace
 from webchat_fsm.runtime.delivery import AnyEvent, Handler, Outbox, Subscription
 from webchat_fsm.runtime.driver import Driver, ManualDriver, ThreadDriver
 from webchat_fsm.runtime.engine import Engine
 from webchat_fsm.runtime.event_face import EventFace
-from webchat_fsm.runtime.hooks import kept_by, saved_with_token
+from webchat_fsm.runtime.hooks import kept_by
 from webchat_fsm.runtime.http import Http, Urllib3Http
 from webchat_fsm.runtime.keeper import Keeper
 from webchat_fsm.runtime.outcome import Outcome
@@ -106,6 +107,7 @@ class WebChatService(CommandFace, EventFace):
         self._receipts: dict[int, Receipt] = {}
         self._came_back: dict[int, int | str | None] = {}
         self._closings = 0
+        self._door = threading.RLock()
 
     def __repr__(self) -> str:
         session = self._engine.session
@@ -116,8 +118,9 @@ class WebChatService(CommandFace, EventFace):
     def open(self) -> None:
         """Publish `ready` and restore what is saved; returns when the restore is settled.
 
-        Does nothing while open. Raises `StoreError` where what is saved cannot be read; the service then stays closed,
-        as it does where it is closed while that is read.
+        Does nothing while open, and waits for a `close()` of another thread. Raises `StoreError` where what is saved
+        cannot be read; the service then stays closed, as it does where it is closed while that is read, and inside a
+        handler for which another thread's `close()` waits.
         """
         engine = self._engine
         if engine.session.opened:
@@ -125,10 +128,16 @@ class WebChatService(CommandFace, EventFace):
             return
         closings = self._closings
         saved = engine.load()
-        if self._closings != closings:
+        if not self._door.acquire(blocking=not self._inside):
             return
-        self._driver.attach(engine)
-        engine.run(Opened(saved=saved))
+        try:
+            if self._closings != closings:
+                return
+            self._driver.attach(engine)
+            decision = engine.commit(Opened(saved=saved))
+        finally:
+            self._door.release()
+        engine.follow(decision)
         self._await_restore()
         self._drain()
 
@@ -139,15 +148,23 @@ class WebChatService(CommandFace, EventFace):
         handler, where the rest ends as the handler returns. Publishes nothing. The timeout counts from the end of the
         chat, whose request takes `ajaxTimeout` at most.
         """
-        engine = self._engine
         self._closings += 1
         if end:
             self._end_first()
-        deadline = monotonic() + timeout
-        inside = self._inside
+        deadline = monotonic() + min(timeout, LONGEST)
         left: Callable[[], float] = lambda: max(0.0, deadline - monotonic())  # noqa: E731
+        held = self._door.acquire(timeout=0.0 if self._inside else left())
+        try:
+            return self._leave(left)
+        finally:
+            if held:
+                self._door.release()
+
+    def _leave(self, left: Callable[[], float]) -> bool:
+        """Close what is open; no other thread opens it again before that is done."""
+        engine, inside = self._engine, self._inside
         if not inside:
-            engine.outbox.drain(at_most=timeout)
+            engine.outbox.drain(at_most=left())
         engine.commit(Closed())
         engine.outbox.seal()
         with engine.lock:
@@ -235,7 +252,7 @@ class WebChatService(CommandFace, EventFace):
         settled, _ = self._give(rule, data)
         transport = self._engine.session.transport
         if settled.resolved:
-            return Outcome(resolved=True, value=_bus_value(rule, settled.value, transport))
+            return Outcome(resolved=True, value=bus_value(rule.name, settled.value, transport))
         reason = settled.reason if settled.response is None else settled.response.item()
         return Outcome(resolved=False, reason=reason, error=self._rejection(rule, settled))
 
@@ -260,7 +277,7 @@ class WebChatService(CommandFace, EventFace):
     def _give(self, rule: Rule, data: Mapping[str, Any] | None, by: By = By.USER) -> tuple[Settled, Call | None]:
         if data is not None and not isinstance(data, Mapping):
             raise TypeError(f"the data of {rule.name} must be a mapping, not {type(data).__name__}")
-        asked = Asked(command=rule.name, data=_PREPARED.get(rule.name, _as_given)(self, data or {}), by=by)
+        asked = Asked(command=rule.name, data=prepared(self._engine, self.config, rule.name, data or {}), by=by)
         if rule.name == "verifySession":
             self._await_restore()
         settled, call = self._engine.run(asked)
@@ -452,65 +469,8 @@ def _nearest(name: str, known: Mapping[str, object]) -> str:
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
-def _as_given(service: WebChatService, data: Mapping[str, Any]) -> Json:
-    return dict(data)
-
-
-def _with_session(service: WebChatService, data: Mapping[str, Any]) -> Json:
-    """The session that restore was given, a token or an object with one; else what the store holds."""
-    engine = service._engine
-    if not service.can("restore"):
-        return {}
-    try:
-        if given := data.get("sessionData"):
-            saved = saved_with_token(service.config, given)
-            return {"saved": saved} if saved else {"trouble": NOTHING_SAVED}
-        return {} if engine.session.saved else {"saved": engine.load()}
-    except StoreError as error:
-        return {"trouble": str(error)}
-
-
-def _with_files(service: WebChatService, data: Mapping[str, Any]) -> Json:
-    """The files of sendFile, looked at but not read; what is wrong with them is told after the other checks."""
-    try:
-        return {"files": files.to_send(data.get("files") or [])}
-    except (ValueError, OSError) as error:
-        return {"trouble": str(error)}
-
-
-def _with_input(service: WebChatService, data: Mapping[str, Any]) -> Json:
-    """The typing preview input, looked at here and not under the lock, as its properties may be code of the user."""
-    given = data.get("input")
-    try:
-        fits = given is not None and getattr(given, "type", "text") in ("text", "textarea") and hasattr(given, "value")
-    except Exception:
-        log.exception("the typing preview input %s failed when it was registered", type(given).__name__)
-        fits = True
-    return {"input": given, "fits": fits}
-
-
-_PREPARED: dict[str, Callable[[WebChatService, Mapping[str, Any]], Json]] = {
-    "registerTypingPreviewInput": _with_input,
-    "restore": _with_session,
-    "sendFile": _with_files,
-}
-
 _AFTERWARDS: dict[str, Callable[[WebChatService, Json, Settled], Settled]] = {
     "registerTypingPreviewInput": WebChatService._remember_input,
     "registerPreProcessor": WebChatService._remember_preprocessor,
     "downloadFile": WebChatService._put_download,
 }
-
-
-def _bus_value(rule: Rule, value: Any, transport: Any) -> Any:
-    """A value in the form that the reference documents for the bus."""
-    match value:
-        case bool():
-            return {"sessionActive": value} if rule.name == "verifySession" else value
-        case SessionData():
-            return value.item(transport)
-        case Response() | Transcript() | Agents() | Stats():
-            return value.item()
-        case os.PathLike():
-            return None
-    return value

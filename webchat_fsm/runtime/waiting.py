@@ -10,7 +10,7 @@ from typing import TypeVar
 from webchat_fsm.errors import ChatClosed, HandlerWaitError, WaitTimeout
 from webchat_fsm.lifecycle.events import EVENTS
 from webchat_fsm.lifecycle.table import OPENING_EVENTS, State
-from webchat_fsm.runtime.clock import monotonic
+from webchat_fsm.runtime.clock import LONGEST, monotonic
 from webchat_fsm.runtime.delivery import AnyEvent
 from webchat_fsm.runtime.driver import ManualDriver
 from webchat_fsm.runtime.engine import Engine
@@ -106,7 +106,7 @@ class Reader:
                 if quiet:
                     return None
                 raise ChatClosed("the chat is over or closed; what is awaited cannot come any more")
-            if self._now() >= deadline:
+            if not self._now() < deadline:  # a deadline that is no number is over
                 return None
             self._let_time_pass(since, deadline)
 
@@ -126,4 +126,4 @@ class Reader:
             driver.run_due()
         else:
             left = deadline - self._now()
-            self._engine.outbox.wait_change(since, None if left == math.inf else max(0.0, left))
+            self._engine.outbox.wait_change(since, min(max(0.0, left), LONGEST))

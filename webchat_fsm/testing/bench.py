@@ -108,6 +108,11 @@ class TestServer:
         """Let go wrong what a list says, as `webchat_fsm.testing.chaos` describes it."""
         self._plan.load(faults)
 
+    def clear_faults(self) -> None:
+        """Let nothing go wrong any more, neither what was added nor what a list says."""
+        self.faults.clear()
+        self._plan.clear()
+
     def draw_faults(
         self, seed: int | None = None, count: int = 10, *, transport: Transport | str = Transport.V2, attempts: int = 20
     ) -> list[dict[str, Any]]:

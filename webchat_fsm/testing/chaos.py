@@ -86,6 +86,10 @@ class Plan:
                     raise ValueError(f"attempts are counted from 1, got {attempt}")
                 self._waiting.append((operation, self._asked.get(operation, 0) + attempt, fault))
 
+    def clear(self) -> None:
+        """Forget what is still to come."""
+        self._waiting.clear()
+
     def _check(self, operation: str | None, fault: dict[str, Any]) -> None:
         if operation is not None and operation not in OPERATIONS:
             near = get_close_matches(operation, OPERATIONS, n=1)
