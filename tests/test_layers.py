@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -56,10 +57,16 @@ def modules() -> list[Path]:
     return sorted(ROOT.rglob("*.py"))
 
 
+@cache
+def nodes(path: Path) -> tuple[ast.AST, ...]:
+    """Everything in a module, read once for all rules."""
+    return tuple(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+
+
 def imports(path: Path) -> Iterator[str]:
     """The full names of all that a module imports, anywhere in it, for type checkers too."""
     package = ["webchat_fsm", *path.relative_to(ROOT).parent.parts]
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in nodes(path):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -108,7 +115,7 @@ def test_the_core_reads_no_clock_in_disguise():
     """`datetime.now()` and the like would be time that nobody can move by hand."""
     for path in modules():
         if layer(path) in {"runtime", "testing"} and named(path) != "runtime/clock.py":
-            calls = {node.attr for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute)}
+            calls = {node.attr for node in nodes(path) if isinstance(node, ast.Attribute)}
             assert not calls & {"now_utc", "utcnow", "perf_counter", "time_ns", "monotonic_ns"}, named(path)
 
 

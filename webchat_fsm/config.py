@@ -11,6 +11,7 @@ import logging
 import re
 import typing
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -246,8 +247,13 @@ def _structs(annotation: Any) -> Iterator[type[Struct]]:
             yield option
 
 
+@cache
+def _fields(struct: type[Struct]) -> tuple[msgspec.structs.FieldInfo, ...]:
+    return msgspec.structs.fields(struct)
+
+
 def _warn_of_unknown(given: Mapping[str, Any], struct: type[Struct], path: str) -> None:
-    fields = {known.encode_name: known for known in msgspec.structs.fields(struct)}
+    fields = {known.encode_name: known for known in _fields(struct)}
     for key, value in given.items():
         if key not in fields:
             if not (struct is Config and key in UI_KEYS) and (place := f"{path}.{key}") not in _warned:
@@ -333,7 +339,7 @@ _HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 
 
 def _attribute(name: str) -> str:
-    return next(known.name for known in msgspec.structs.fields(Config) if known.encode_name == name)
+    return next(known.name for known in _fields(Config) if known.encode_name == name)
 
 
 def _addresses(config: Config) -> Iterator[Demand]:

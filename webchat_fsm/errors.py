@@ -63,11 +63,12 @@ class CommandRejected(WebChatError):
         state: State,
         response: Response | None = None,
         legal_in: Iterable[State] = (),
+        advice: str = "",
     ) -> None:
         self.command, self.reason, self.state, self.response = command, reason, state, response
         self.legal_in = frozenset(legal_in)
         by_state = response is None and bool(self.legal_in) and state not in self.legal_in
-        hint = f"; legal in: {', '.join(sorted(self.legal_in))}" if by_state else ""
+        hint = f"; legal in: {', '.join(sorted(self.legal_in))}" if by_state else advice
         super().__init__(f"{command} rejected in state {state}: {reason}{hint}")
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
 from webchat_fsm import Config, ConfigError
@@ -73,3 +76,37 @@ def test_proxy_and_authorities_belong_to_the_client_on_every_transport():
     for transport in (("v2",), ("v3", "--endpoint", "E"), ("cometd", "--api-url", URL)):
         client = described("--transport", *transport, *there)["client"]
         assert client == {"proxy": "http://proxy.example:3128", "tls": {"ca": "/etc/ca.pem"}}
+
+
+def test_further_keys_lie_below_what_the_other_arguments_say(tmp_path):
+    further = {"dataURL": "https://elsewhere.example", "pollRateMax": 1000, "client": {"headers": {"A": "a"}}}
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(further), encoding="utf-8")
+    for given in (json.dumps(further), str(file)):
+        assert described("--config", given, "--proxy", "http://proxy.example:3128", "--header", "B: b") == {
+            "dataURL": URL,
+            "apikey": "the-key",
+            "pollRateMax": 1000,
+            "client": {"headers": {"A": "a", "B": "b"}, "proxy": "http://proxy.example:3128"},
+        }
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ("/nowhere/s3cret.json", "No such file or directory"),
+        ('{"apikey": "s3cret"', "it is not valid JSON"),
+        ("{" + '"s3cret": {' * 100_000, "it is not valid JSON"),
+        ("list.json", "it holds no object"),
+        ("bytes.json", "it is not valid JSON"),
+    ],
+)
+def test_further_keys_that_cannot_be_read_are_wrong_use_and_not_shown(tmp_path, monkeypatch, capsys, given, told):
+    monkeypatch.chdir(tmp_path)
+    Path("list.json").write_text('["s3cret"]', encoding="utf-8")
+    Path("bytes.json").write_bytes(b"\xff")
+    with pytest.raises(SystemExit) as ended:
+        described("--config", given)
+    assert ended.value.code == 2
+    complaint = capsys.readouterr().err.partition("error: ")[2]
+    assert complaint == f"argument --config: expected a JSON object or its file: {told}\n"

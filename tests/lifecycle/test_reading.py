@@ -73,6 +73,10 @@ def test_what_is_new_since_an_index(stage, since, indexes):
     assert [message.index for message in talk(stage).get_transcript(since).messages] == indexes
 
 
+def test_an_index_that_nobody_can_count_to_is_none(stage):
+    assert len(talk(stage).get_transcript("9" * 5000).messages) == 6
+
+
 def test_a_hidden_message_is_no_obstacle_to_what_is_new(stage):
     chat = stage.start()
     chat.add_prefilter(re.compile("secret"))
@@ -134,6 +138,33 @@ def test_user_data_of_the_call_wins_over_the_update_and_that_over_the_configurat
 def test_nested_user_data_travels_in_brackets(stage):
     stage.open().start_chat(nickname="Jonny", user_data={"cart": {"items": 3, "paid": False}, "none": None})
     assert stage.server.core.current_chat().user_data == {"cart": {"items": "3", "paid": "false"}, "none": ""}
+
+
+def holding_itself() -> dict[str, object]:
+    cycle: dict[str, object] = {"page": "/help"}
+    cycle["itself"] = cycle
+    return cycle
+
+
+@pytest.mark.parametrize("given", [holding_itself(), {"number": 10**5000}])
+def test_user_data_that_cannot_be_written_down_are_refused_and_spoil_nothing(stage, given):
+    chat = stage.open()
+    outcome = chat.command("startChat", {"nickname": "Jonny", "userData": given})
+    assert outcome.reason == "malformed data object provided in userData property"
+    for _ in range(2):
+        with pytest.raises(ValueError, match="cannot be written down"):
+            chat.update_user_data(given)
+        if chat.state == "idle":
+            chat.start_chat(nickname="Jonny")
+    assert chat.update_user_data({"tier": "gold"}).status == 200
+    assert chat.health().store_failure == ""
+
+
+def test_what_cannot_be_sent_rejects_and_the_chat_goes_on(stage):
+    chat = stage.start()
+    outcome = chat.command("sendCustomNotice", {"message": "x", "eventAttributes": holding_itself()})
+    assert "what was given cannot be sent: RecursionError" in outcome.reason["errors"][0]["text"]
+    assert chat.send_message("Hello").status == "sent"
 
 
 def test_in_a_chat_only_the_new_keys_are_sent(stage):

@@ -108,6 +108,17 @@ def test_a_poll_that_was_interrupted_is_made_up_for(nexus):
     assert nexus.heard.texts() == ["one", "two"]
 
 
+def test_a_poll_that_is_repeated_on_a_new_connection_tells_what_was_seen(nexus):
+    """The server has moved its cursor when the answer was lost, so the same request again would miss messages."""
+    agent = nexus.chatting("one")
+    seen = last_index(nexus)
+    agent.say("two")
+    nexus.advance(4)
+    poll = nexus.sent[-1]
+    assert "index" not in poll.url
+    assert f"index={seen}&operationId=" in poll.repeat_url
+
+
 def test_an_index_that_the_server_counts_in_is_not_lost_twice(nexus):
     """An inclusive server repeats the last message when it is asked by index; it is delivered once."""
     nexus.chatting("one")

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
+import msgspec
 import pytest
 
 from webchat_fsm import Config, ManualClock, ManualDriver, MemoryStore, TransportError, WebChatService
@@ -21,6 +22,9 @@ from webchat_fsm.testing import EmbeddedHttp
 from webchat_fsm.wire.request import HttpAnswer, Request
 
 Talk = Callable[["Peer", socket.socket], object]
+
+BRISK = {"poll_rate": 20.0, "poll_rate_min": 20.0, "poll_rate_max": 20.0}
+"""Milliseconds between two polls: fewer than a configuration may ask of a real server."""
 
 
 @pytest.fixture(autouse=True)
@@ -274,8 +278,9 @@ def service() -> Iterator[Callable[..., WebChatService]]:
     made: list[WebChatService] = []
 
     def make(http: object = None, *, config: dict[str, object] | None = None, **given: object) -> WebChatService:
-        fast = {"dataURL": "http://chat.test/chat", "pollRate": 100, "pollRateMin": 100, "pollRateMax": 100}
-        made.append(WebChatService({**fast, **(config or {})}, http=Wire() if http is None else http, **given))
+        read = Config.read({"dataURL": "http://chat.test/chat", **(config or {})})
+        paced = read if config and "pollRate" in config else msgspec.structs.replace(read, **BRISK)
+        made.append(WebChatService(paced, http=Wire() if http is None else http, **given))
         return made[-1]
 
     yield make
@@ -338,12 +343,12 @@ def in_threads() -> Iterator[Callable[..., list[threading.Thread]]]:
 
 @pytest.fixture
 def eventually() -> Callable[[Callable[[], object]], None]:
-    """Wait, for five seconds at most, until something holds."""
+    """Wait, for twenty seconds at most, until something holds."""
 
     def wait(holds: Callable[[], object]) -> None:
-        deadline = time.monotonic() + 5.0
+        deadline = time.monotonic() + 20.0
         while not holds():
             assert time.monotonic() < deadline, "it never came to hold"
-            time.sleep(0.005)
+            time.sleep(0.001)
 
     return wait

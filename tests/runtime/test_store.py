@@ -8,6 +8,7 @@ import re
 import stat
 
 import pytest
+from msgspec.structs import replace
 
 from webchat_fsm import FileStore, MemoryStore, StoreError
 from webchat_fsm.lifecycle.effects import Forget, Save, SavedFilter, SavedSession
@@ -199,3 +200,24 @@ def test_a_later_write_wins_whichever_thread_is_faster(path, document):
 def test_reprs_of_what_is_saved_hide_its_secrets(path, document):
     assert "sEcReT" not in repr(document)
     assert "sEcReT" not in repr(FileStore(path))
+
+
+class Odd:
+    def __str__(self):
+        return "odd"
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ({"half": "\ud83d"}, {"half": "\ufffd"}),
+        ({1: 2, None: 3, (4, 5): "six"}, {"1": 2, "None": 3, "(4, 5)": "six"}),
+        ({"thing": Odd()}, {"thing": "odd"}),
+        ({"half": "\ud83d", "thing": Odd()}, {"half": "\ufffd", "thing": "odd"}),
+    ],
+)
+def test_what_the_wire_bears_a_file_bears_too(path, document, given, kept):
+    """A nickname or user data that JSON does not know would else leave a chat that cannot be restored."""
+    FileStore(path).save(replace(document, user_data=given, nickname="\ud83d Jonny"))
+    loaded = FileStore(path).load()
+    assert (loaded.user_data, loaded.nickname) == (kept, "\ufffd Jonny")

@@ -289,3 +289,24 @@ def test_a_receipt_whose_message_never_comes_back_stays_sent(chat):
     receipt = chat.send_message("lost")
     assert not receipt.wait(5.0)
     assert receipt.status == "sent"
+
+
+@pytest.mark.parametrize("timeout", [float("nan"), -1.0])
+def test_a_timeout_that_is_none_is_over_at_once(service, wire, timeout):
+    with service(wire()) as threaded, pytest.raises(WaitTimeout):
+        threaded.wait_for("agentConnected", timeout)
+
+
+def test_a_wait_may_be_as_long_as_it_likes(service, wire, in_threads):
+    with service(wire()) as threaded:
+        caught = []
+
+        def wait():
+            with pytest.raises(ChatClosed) as closed:
+                threaded.wait_for("agentConnected", 1e300)
+            caught.append(closed.value)
+
+        (thread,) = in_threads(wait)
+        threaded.close()
+        thread.join(5.0)
+        assert caught

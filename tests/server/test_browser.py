@@ -19,7 +19,8 @@ from webchat_fsm.server.front import HttpFront
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync", "--virtual-time-budget=20000", "--dump-dom",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+    "--virtual-time-budget=20000", "--dump-dom",
 )  # fmt: skip
 PAGE = """<!doctype html><meta charset="utf-8"><pre id="out"></pre><script>
 const form = fields => new URLSearchParams(fields).toString();

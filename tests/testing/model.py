@@ -141,7 +141,8 @@ class Lifecycle:
     def schedule(self, verdict: str, now: float) -> None:
         failed = verdict not in ("good", "throttled")
         if not self.gms:
-            self.delay = min(self.delay * 1.2, 30.0) if failed else self.least
+            if verdict != "throttled":  # which says nothing of how the server does
+                self.delay = min(self.delay * 1.2, 30.0) if failed else self.least
             wait = self.delay
         elif self.state == "offline":
             wait = self.delay = 3.0
@@ -149,7 +150,9 @@ class Lifecycle:
             wait, self.delay = self.delay, min(self.delay * 1.2, 3.0)
         self.poll_due = now + (max(wait, 7.0) if verdict == "throttled" else wait)
 
-    def connect(self, verdict: str, entries: list[Entry] | None, missed: list[Entry], now: float, *, ended: bool) -> None:
+    def connect(
+        self, verdict: str, entries: list[Entry] | None, missed: list[Entry], now: float, *, ended: bool
+    ) -> None:
         """CometD: a connect comes back; `entries` are what was pushed with it, None where nothing was."""
         self.poll_due = None
         if verdict != "good":

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
-from tests.testing.model import IN_SESSION, Entry, Lifecycle
+from tests.testing.model import IN_SESSION, KINDS, Entry, Lifecycle
 from webchat_fsm import MemoryStore
+from webchat_fsm.core import on_reply
 from webchat_fsm.lifecycle.events import EVENTS
 from webchat_fsm.testing import TestServer, Timeline, replay
-from webchat_fsm.testing.chaos import OPERATIONS
 
 FAULTS = {
     "drop": ({"drop": True}, "silent"),
@@ -24,6 +33,12 @@ FAULTS = {
     "unavailable": ({"server_status": 1}, "refused"),
 }
 """What can go wrong with the next request, and what that amounts to."""
+
+CONTENT = frozenset(
+    {"messageReceived", "agentTypingStarted", "agentTypingStopped"}
+    | {f"{kind}{change}" for kind in KINDS.values() for change in ("Connected", "Disconnected")}
+)
+"""Events that the messages cause, and nothing else but the end."""
 
 PEOPLE = ("agent", "supervisor", "bot")
 ACTS = ("join", "leave", "typing", "stop_typing", "say")
@@ -40,7 +55,7 @@ class Chats(RuleBasedStateMachine):
         self.server = TestServer(self.timeline)
         self.server.records = True
         self.store = MemoryStore()
-        self.verdict = ""
+        self.verdicts: list[str] = []
         self.passed: set[Entry] = set()
         self.people = {kind: getattr(self.server, kind)(kind.title()) for kind in PEOPLE}
 
@@ -70,11 +85,10 @@ class Chats(RuleBasedStateMachine):
 
     def _asked(self) -> str:
         """What the next request amounts to; the fault that waits for it is spent by it."""
-        verdict, self.verdict = self.verdict or "good", ""
-        return verdict
+        return self.verdicts.pop() if self.verdicts else "good"
 
     def entries(self, *, restoring: bool = False) -> list[Entry]:
-        """What the server shows: v3 echoes no own typing, has no typing in its history, and pages that where it is async."""
+        """What the server shows: v3 echoes no own typing, has none in its history, and pages that where it is async."""
         known = [self._entry(event) for event in self.server.core.current_chat().transcript]
         if self.model.gms:
             return known
@@ -89,31 +103,44 @@ class Chats(RuleBasedStateMachine):
         sender = event.sender
         return Entry(event.index, event.type, "Bot" if sender.bot else sender.kind, sender.participant_id)
 
-    @precondition(lambda self: not self.verdict)
-    @rule(fault=st.sampled_from(sorted(FAULTS)))
-    def spoil(self, fault):
-        """Let something go wrong with the next request, whatever it is."""
-        given, self.verdict = FAULTS[fault]
-        if fault == "unavailable" and self.transport != "v2":
-            given, self.verdict = FAULTS["error"]
-        self.server.load_faults([given])
+    @precondition(lambda self: not self.verdicts)
+    @rule(fault=st.sampled_from(sorted(FAULTS)), times=st.integers(1, 7))
+    def spoil(self, fault, times):
+        """Let something go wrong with the next requests, whatever they are."""
+        given, verdict = FAULTS["error" if fault == "unavailable" and self.transport != "v2" else fault]
+        self.verdicts = [verdict] * times
+        self.server.load_faults([{**given, "attempt": list(range(1, times + 1))}])
 
     @precondition(lambda self: self.in_session)
     @rule(kind=st.sampled_from(PEOPLE), act=st.sampled_from(ACTS))
     def somebody_acts(self, kind, act):
         person, chat = self.people[kind], self.server.core.current_chat()
-        if (act == "join") == person.is_in(chat):
-            return
-        if act == "join":
+        if not person.is_in(chat):
             person.join()
+        elif act == "join":
+            person.leave()
         else:
             getattr(person, act)(*(["Hello"] if act == "say" else []))
+
+    @precondition(lambda self: self.in_session and not self.verdicts)
+    @rule(fault=st.sampled_from(sorted(FAULTS)), times=st.integers(1, 7), more=st.integers(0, 3))
+    def trouble(self, fault, times, more):
+        """The next polls go wrong, and perhaps some after them go well."""
+        self.spoil(fault, times)
+        self.the_next_timers(times + more)
 
     # -- time ----------------------------------------------------------------------------------------------------------
 
     @precondition(lambda self: self.model.due)
-    @rule()
+    @rule(times=st.integers(1, 10))
+    def the_next_timers(self, times):
+        for _ in range(times if self.model.due else 0):
+            self.the_next_timer()
+            self.the_service_is_where_the_model_is()
+
     def the_next_timer(self):
+        if not self.model.due:
+            return
         due = self.model.due
         assert [name for _, name in self.timeline_due()] == [name for _, name in due]
         assert [moment for moment, _ in self.timeline_due()] == pytest.approx([moment for moment, _ in due], abs=1e-4)
@@ -121,13 +148,14 @@ class Chats(RuleBasedStateMachine):
         names = [name for one, name in self.timeline_due() if one <= moment + 2e-6]
         self._let_pass(max(0.0, moment - self.now), names)
 
-    @precondition(lambda self: self.in_session and self.model.state != "active" and not self.verdict)
+    @precondition(lambda self: self.in_session and self.model.state != "active" and not self.verdicts)
     @rule()
     def the_server_ends_the_chat(self):
         self.model.typing_due = None
         self.chat._engine.session.timers.pop("typing countdown", None)
         self.server.end()
-        self._let_pass(max(0.0, self.model.poll_due - self.now), ["poll"], ended=True)
+        due = next(moment for moment, name in self.timeline_due() if name == "poll")
+        self._let_pass(max(0.0, due - self.now), ["poll"], ended=True)
 
     def timeline_due(self):
         return [(due, name) for due, name in self.timeline.pending()]
@@ -189,24 +217,27 @@ class Chats(RuleBasedStateMachine):
     @precondition(lambda self: self.in_session)
     @rule()
     def update_user_data(self):
-        self._other(self._asked())
+        if self.model.polls:
+            self._other(self._asked())
         self.chat.command("updateUserData", {"page": "/"})
 
-    @precondition(lambda self: self.in_session)
+    @precondition(lambda self: self.in_session and self.model.polls)
     @rule()
     def start_poll(self):
         self.model.start_poll(self.now)
         assert self.chat.command("startPoll")
 
-    @precondition(lambda self: self.model.state in ("polling", "offline"))
+    @precondition(lambda self: self.model.state in ("polling", "offline") and self.model.polls)
     @rule()
     def stop_poll(self):
         self.model.stop_poll()
         assert self.chat.command("stopPoll")
 
     @precondition(lambda self: self.in_session)
-    @rule()
-    def end(self):
+    @rule(sure=st.sampled_from([False, False, True]))
+    def end(self, sure):
+        if not sure:
+            return
         self.model.leaving()
         self._other(self._asked())
         self.model.left()
@@ -221,13 +252,16 @@ class Chats(RuleBasedStateMachine):
         self._new_service()
         too_old = self.model.gms and restorable and self.now - self.model.saved_at >= 60
         verdict = self._asked() if restorable and not too_old else "good"
+        if verdict == "good" and restorable and self.transport == "v3-async":
+            verdict = self._asked()  # the first request takes the token, the second brings the messages
         self.model.open(verdict, self.entries(restoring=True) if restorable else [], self.now)
         self.chat.open()
 
-    @rule(command=st.sampled_from(["startChat", "endChat", "sendMessage", "stopPoll", "poll", "restore"]))
-    def a_command_that_is_refused_changes_nothing(self, command):
-        if not self.chat.can(command):
-            assert not self.chat.command(command, {"message": "hi"})
+    @rule()
+    def a_command_that_is_refused_changes_nothing(self):
+        for command in ("startChat", "endChat", "sendMessage", "stopPoll", "poll", "restore"):
+            if not self.chat.can(command):
+                assert not self.chat.command(command, {"message": "hi"})
 
     # -- what holds after each -----------------------------------------------------------------------------------------
 
@@ -247,7 +281,7 @@ class Chats(RuleBasedStateMachine):
             assert self.chat.can("startChat") == (state in ("idle", "ended"))
             assert self.chat.can("endChat") == (self.in_session or state == "async-dormant")
             assert self.chat.can("sendMessage") == self.in_session
-            assert self.chat.can("stopPoll") == (state in ("polling", "offline"))
+            assert self.chat.can("stopPoll") == (self.model.polls and state in ("polling", "offline"))
 
     def teardown(self):
         """When all is well again nothing is missing, and the whole story can be replayed."""
@@ -259,7 +293,7 @@ class Chats(RuleBasedStateMachine):
 
     def _heal(self):
         self.server.clear_faults()
-        self.verdict = ""
+        self.verdicts.clear()
         if self.model.state == "active" and self.model.polls:
             self.start_poll()
         for _ in range(4):
@@ -277,19 +311,161 @@ class NexusChats(Chats):
     transport = "v3"
 
 
-MACHINES = {"v2": Chats, "v3": NexusChats, "v3-async": AsyncChats}
+class PushedChats(Chats):
+    """Over CometD it is the link's affair when it asks for what; foretold are the content and what holds at last."""
 
-QUICK = settings(
-    max_examples=400,
-    stateful_step_count=40,
-    deadline=None,
-    database=None,
-    derandomize=True,
-    phases=[Phase.explicit, Phase.generate],
-    suppress_health_check=list(HealthCheck),
-)
+    transport = "cometd"
+
+    def _new_service(self):
+        super()._new_service()
+        self.delivered: list[list[int]] = []
+        self.chat.subscribe(
+            "messageReceived", lambda event: self.delivered.append([message.index for message in event.data.messages])
+        )
+
+    def _follow(self):
+        """Let the model take what was delivered, and the state that the events tell of."""
+        heard, self.heard[:] = list(self.heard), []
+        known = {one.index: one for one in self.entries()} if self.server.core.chats else {}
+        chunks, self.delivered[:] = list(self.delivered), []
+        if {"started", "restored"} & set(heard):
+            self.model._clear()
+        for chunk in chunks:
+            assert not self.model.seen.intersection(chunk)
+            self.model.content([known[index] for index in chunk])
+        told = self.model.take()
+        if "ended" in heard:
+            self.model.left()
+            told += self.model.take()
+            told = [name for name in told if name in heard]  # who was told to have left is not told so again
+        assert [name for name in heard if name in CONTENT] == [name for name in told if name in CONTENT]
+        self._settle(heard)
+
+    def _settle(self, heard):
+        self.model.state = self.chat.state.value
+        if self.model.state == "ended":
+            self.model.saved_at = None
+        elif self.in_session:
+            offline = self.model.state == "offline"
+            restored_offline = "restoredOffline" in heard or offline
+            assert offline == (self.chat.health().failures > self.limit) or restored_offline
+            self.model.saved_at = self.now
+
+    # -- rules that differ ---------------------------------------------------------------------------------------------
+
+    @precondition(lambda self: self.timeline.next_timer() is not None)
+    @rule(times=st.integers(1, 10))
+    def the_next_timers(self, times):
+        for _ in range(times):
+            self.timeline.advance(max(0.0, (self.timeline.next_timer() or 0.0) - self.timeline.now()))
+            self._follow()
+        self.verdicts.clear()
+
+    @precondition(lambda self: self.in_session)
+    @rule(mishap=st.sampled_from(["forget_clients", "hang_up"]))
+    def the_gateway_restarts(self, mishap):
+        getattr(self.server.core, mishap)()
+
+    @precondition(lambda self: self.in_session)
+    @rule()
+    def the_server_ends_the_chat(self):
+        self.server.clear_faults()
+        self.verdicts.clear()
+        self.server.end()
+        self.timeline.advance(200)
+        assert self.chat.state == "ended"
+
+    @precondition(lambda self: self.model.state in ("idle", "ended"))
+    @rule()
+    def start(self):
+        outcome = self.chat.command("startChat", {"nickname": "Jonny"})
+        assert self.chat.state == ("active" if outcome else "idle")
+
+    @precondition(lambda self: self.in_session)
+    @rule()
+    def send(self):
+        self.chat.command("sendMessage", {"message": "hi"})
+        assert "typing countdown" not in [name for _, name in self.timeline.pending()]
+
+    @precondition(lambda self: self.in_session)
+    @rule()
+    def type(self):
+        self.chat.command("sendTyping", {"message": "h"})
+        assert "typing countdown" in [name for _, name in self.timeline.pending()]
+
+    @precondition(lambda self: self.in_session)
+    @rule(sure=st.sampled_from([False, False, True]))
+    def end(self, sure):
+        if not sure:
+            return
+        self.chat.command("endChat")
+        assert self.chat.state == "ended"
+
+    @rule(away=st.sampled_from([0.0, 30.0, 59.999, 60.0, 100.0]))
+    def close_and_come_back(self, away):
+        restorable = self.in_session
+        self.chat.close()
+        self.timeline.advance(away)
+        self._new_service()
+        self.model._clear()
+        self.chat.open()
+        assert "restoreTimeout" not in self.heard or (restorable and away >= 60)
+        assert not (restorable and away >= 60) or "restoreTimeout" in self.heard
+
+    @invariant()
+    def the_service_is_where_the_model_is(self):
+        if hasattr(self, "model"):
+            self._follow()
+
+    def _heal(self):
+        self.server.clear_faults()
+        self.timeline.advance(200)
+        self._follow()
+        if self.in_session:
+            assert self.model.state == "active"
+            assert self.model.seen == {one.index for one in self.entries()}
 
 
+MACHINES = {"v2": Chats, "cometd": PushedChats, "v3": NexusChats, "v3-async": AsyncChats}
+
+LENGTH = 40
+"""Steps of one story at most."""
+
+ORDINARY = 500
+"""Steps in the ordinary run, for each transport."""
+
+STEPS = int(os.environ.get("WEBCHAT_MODEL_STEPS", "20000"))
+"""Steps of the soak, over all transports; more on request."""
+
+
+def go_side_by_side(transport, steps, **more):
+    run_state_machine_as_test(
+        MACHINES[transport],
+        settings=settings(
+            max_examples=max(1, steps // LENGTH),
+            stateful_step_count=LENGTH,
+            deadline=None,
+            database=None,
+            suppress_health_check=list(HealthCheck),
+            **more,
+        ),
+    )
+
+
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("transport", MACHINES)
 def test_the_service_does_what_the_model_says(transport):
-    run_state_machine_as_test(MACHINES[transport], settings=QUICK)
+    go_side_by_side(transport, ORDINARY, derandomize=True)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(0)
+@pytest.mark.parametrize("transport", MACHINES)
+def test_the_service_does_what_the_model_says_for_long(transport):
+    go_side_by_side(transport, STEPS // len(MACHINES), print_blob=True)
+
+
+def test_a_service_that_does_otherwise_is_found_out(monkeypatch):
+    monkeypatch.setitem(on_reply.POLLED, on_reply.Verdict.UNAVAILABLE, on_reply.POLLED[on_reply.Verdict.THROTTLED])
+    with pytest.raises(AssertionError):
+        go_side_by_side("v2", 4000, derandomize=True, phases=[Phase.generate])

@@ -253,7 +253,9 @@ def test_the_live_sample_of_the_file_limits():
     assert limits.file_types == ("jpeg", "jpg", "pdf", "zip")
 
 
-@pytest.mark.parametrize("user_data", [None, {}, {"upload-max-files": "many", "upload-file-types": ""}])
+@pytest.mark.parametrize(
+    "user_data", [None, {}, {"upload-max-files": "many", "upload-file-types": ""}, {"upload-max-files": "9" * 5000}]
+)
 def test_limits_that_say_nothing_limit_nothing(user_data):
     notice = {"type": "Notice", "from": {}, **({} if user_data is None else {"userData": user_data})}
     limits = reply(call("limits"), {"messages": [notice], "statusCode": 0}).limits

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 
 from webchat_fsm.cli.chat_config import TRANSPORTS, config_of
 from webchat_fsm.cli.ending import complain, require
-from webchat_fsm.cli.options import API_KEY, Subparsers, describe, pair, seconds, whole
+from webchat_fsm.cli.options import API_KEY, Subparsers, describe, pair, seconds, section, whole
 from webchat_fsm.cli.screen import Screen, coloured
 
 
@@ -20,8 +20,9 @@ def add(commands: Subparsers) -> None:
         "chat",
         run,
         "chat from the terminal, against any server",
-        "What is typed is sent line by line; what comes back appears at once. Ctrl-C, or the end of the input, ends the"
-        f" chat; a second Ctrl-C leaves at once. The API key is taken from {API_KEY} in the environment.",
+        "What is typed is sent line by line; a line that begins with / is a command (/help lists them), and // sends a"
+        " slash. What comes back appears at once. Ctrl-C, or the end of the input, ends the chat; a second Ctrl-C"
+        f" leaves at once. The API key is taken from {API_KEY} in the environment.",
         "webchat-fsm chat --url http://127.0.0.1:8080/genesys/2/chat/customer-support --nickname Jonny",
         "echo hello | webchat-fsm chat --url $DATA_URL --nickname Jonny --linger 10 --json",
     )
@@ -44,6 +45,13 @@ def add(commands: Subparsers) -> None:
     server.add_argument("--channel", default="", help="cometd: the channel (default: the documented one)")
     server.add_argument("--proxy", default="", metavar="URL", help="the HTTP proxy on the way")
     server.add_argument("--ca", default="", metavar="FILE", help="certificate authorities to trust")
+    server.add_argument(
+        "--config",
+        type=section,
+        default={},
+        metavar="FILE|JSON",
+        help="further keys of the configuration, such as '{\"pollRateMax\": 1000}', below what other options say",
+    )
     person = parser.add_argument_group("you")
     person.add_argument("--nickname", type=whole, required=True, help="how the others see you")
     for name in ("firstname", "lastname", "email", "subject"):
@@ -57,7 +65,12 @@ def add(commands: Subparsers) -> None:
         help="data attached to the chat; may be repeated",
     )
     here = parser.add_argument_group("here")
-    here.add_argument("--store", default="", metavar="FILE", help="keep the session there, for a later run")
+    here.add_argument(
+        "--store",
+        default="",
+        metavar="FILE",
+        help="keep the session there; after /leave a later run with it goes on with the chat",
+    )
     here.add_argument("--linger", type=seconds, default=0.0, metavar="S", help="stay so long after the input has ended")
     here.add_argument("--json", action="store_true", help="print events as lines of JSON, secrets masked")
 

@@ -12,7 +12,10 @@ Section = dict[str, Any]
 
 
 def config_of(options: Namespace, environment: Mapping[str, str]) -> Section:
-    """The configuration that the arguments describe; the API key comes from the environment."""
+    """The configuration that the arguments describe; the API key comes from the environment.
+
+    What `--config` holds lies below: where both say something, the other arguments and the key have it.
+    """
     key = environment.get(API_KEY, "")
     config = _SHAPES[options.transport](options, key)
     client = {"headers": dict(options.header), "proxy": options.proxy, "tls": _filled({"ca": options.ca})}
@@ -20,7 +23,16 @@ def config_of(options: Namespace, environment: Mapping[str, str]) -> Section:
         del client["headers"]
     if client := _filled(client):
         config["client"] = client
-    return config
+    return _laid_over(options.config, config)
+
+
+def _laid_over(below: Section, above: Section) -> Section:
+    """Both sections in one; in a section that both have this goes on, elsewhere the upper one has it."""
+    merged = {**below, **above}
+    for key in below.keys() & above.keys():
+        if isinstance(below[key], dict) and isinstance(above[key], dict):
+            merged[key] = _laid_over(below[key], above[key])
+    return merged
 
 
 def _filled(section: Section) -> Section:

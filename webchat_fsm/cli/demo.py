@@ -24,7 +24,7 @@ def add(commands: Subparsers) -> None:
         " fourteen seconds, and ends with the path that the state machine has walked.",
         "webchat-fsm demo",
         "webchat-fsm demo --fast > demo.txt",
-        "webchat-fsm demo --json | jq -r .event",
+        "webchat-fsm demo --json | jq -r '.event // empty'",
     )
     parser.add_argument("--fast", action="store_true", help="agent and polls are three times as fast")
     parser.add_argument("--json", action="store_true", help="print every transition and event as a line of JSON")

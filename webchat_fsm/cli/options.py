@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from argparse import ArgumentParser, ArgumentTypeError, Namespace, RawDescriptionHelpFormatter, _SubParsersAction
 from collections.abc import Callable
+from pathlib import Path
 from textwrap import fill
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 Subparsers: TypeAlias = "_SubParsersAction[ArgumentParser]"
 
@@ -44,6 +46,21 @@ def pair(separator: str, kind: str) -> Callable[[str], tuple[str, str]]:
         return name.strip(), value.strip()
 
     return read
+
+
+def section(given: str) -> dict[str, Any]:
+    """A JSON object, or the file that holds one; an error never shows what is in it, which may be a secret."""
+    try:
+        text = given if given.lstrip().startswith("{") else Path(given).read_text(encoding="utf-8")
+        value = json.loads(text)
+    except OSError as error:
+        told = error.strerror or "it cannot be read"
+        raise ArgumentTypeError(f"expected a JSON object or its file: {told}") from None
+    except (ValueError, RecursionError):
+        raise ArgumentTypeError("expected a JSON object or its file: it is not valid JSON") from None
+    if not isinstance(value, dict):
+        raise ArgumentTypeError("expected a JSON object or its file: it holds no object")
+    return value
 
 
 def port(given: str) -> int:

@@ -32,7 +32,7 @@ def add(commands: Subparsers) -> None:
         " differs.",
         "webchat-fsm replay chat.jsonl",
         "webchat-fsm replay chat.jsonl --diagram > chat.md",
-        "webchat-fsm replay chat.jsonl --json | jq -r .events[].event",
+        "webchat-fsm replay chat.jsonl --json | jq -r '.events[].event'",
     )
     parser.add_argument("file", type=Path, metavar="FILE", help="what a webchat_fsm.testing.Recorder has written")
     form = parser.add_mutually_exclusive_group()

@@ -197,7 +197,7 @@ def lose_the_server(stage: Stage) -> None:
 
 def lose_the_network(stage: Stage) -> None:
     """Connections are cut without an answer, then not."""
-    stage.board.note("now three connections are cut without an answer")
+    stage.board.note("now three connections are cut; a poll on a kept one is tried once more")
     stage.server.faults.add(operation="refresh", drop=True, times=3)
     stage.wait("disconnected", "for a poll without an answer")
     stage.wait("reconnected", "for the network")

@@ -7,6 +7,8 @@ import os
 import signal
 import threading
 from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from webchat_fsm.cli.ending import DONE, require
@@ -56,9 +58,9 @@ def run(options: Namespace) -> int:
     from webchat_fsm.server.front import HttpFront
 
     server = ChatServer(server_options(options, os.environ.get(API_KEY)), script=script(options.script))
-    with HttpFront(server, options.host, options.port) as front:
+    with HttpFront(server, options.host, options.port) as front, stopped_by_ctrl_c():
         print(json.dumps(addresses(front)) if options.json else announcement(front, options.script), flush=True)
-        wait_for_ctrl_c()
+        wait_for_ever()
     return DONE
 
 
@@ -114,14 +116,19 @@ def announcement(front: HttpFront, people: str) -> str:
     )
 
 
-def wait_for_ctrl_c() -> None:
-    """Return at Ctrl-C, or at SIGTERM, which is how others say the same."""
+@contextmanager
+def stopped_by_ctrl_c() -> Iterator[None]:
+    """End the block at Ctrl-C, or at SIGTERM, which is how others say the same."""
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    never = threading.Event()
     try:
-        while not never.wait(LOOK):
-            continue
-    except KeyboardInterrupt:
-        return
+        with suppress(KeyboardInterrupt):
+            yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def wait_for_ever() -> None:
+    """Wait for what a signal raises."""
+    never = threading.Event()
+    while not never.wait(LOOK):
+        continue

@@ -109,7 +109,10 @@ def told(event: AnyEvent) -> Iterator[Line]:
     elif event.name in NOTICES:
         kind, text = NOTICES[event.name]
         cause = _response(event.data)
-        yield Line(kind, f"{text}: {fault(cause)}." if cause else text if text.endswith(".") else f"{text}.")
+        if cause is not None and not cause.status:  # nothing was answered: the text of the fault says it all
+            yield Line(kind, f"{fault(cause)}.")
+        else:
+            yield Line(kind, f"{text}: {fault(cause)}." if cause else text if text.endswith(".") else f"{text}.")
 
 
 def said(message: Message) -> Line:

@@ -40,9 +40,11 @@ def fault(reply: Reply) -> str:
     """A text for what went wrong: the fault of the network, or what the server said."""
     if reply.error is not None:
         return str(reply.error)
+    status = reply.response.status
+    kind = "the server refuses" if reply.verdict is Verdict.BAD and 400 <= status < 500 else reply.verdict
     for error in reply.response.errors:
-        return f"{reply.verdict}: {error.get('advice') or error.get('text') or error.get('code')}"
-    return f"{reply.verdict}: HTTP status {reply.response.status}"
+        return f"{kind}: {error.get('advice') or error.get('text') or error.get('code')}"
+    return f"{kind}: HTTP status {status}"
 
 
 def contact(turn: Turn, reply: Reply) -> None:

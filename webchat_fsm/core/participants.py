@@ -72,9 +72,13 @@ class Participants:
             gone = replace(known, connected=False, disconnected_time=message.timestamp)
             self._agents = {**self._agents, sender.id: gone}
 
-    def all_left(self) -> None:
-        """Nobody is connected any more: the session is over here."""
-        self._agents = {key: replace(agent, connected=False) for key, agent in self._agents.items()}
+    def all_left(self, now: float) -> None:
+        """Nobody is connected any more: the session is over here, at that wall-clock second."""
+        gone = round(now * 1000)
+        self._agents = {
+            key: replace(agent, connected=False, disconnected_time=gone) if agent.connected else agent
+            for key, agent in self._agents.items()
+        }
         self._bots.clear()
         self._typing.clear()
 

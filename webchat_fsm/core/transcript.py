@@ -11,6 +11,9 @@ from webchat_fsm.core.facts import Arrival
 from webchat_fsm.lifecycle.effects import SavedFilter
 from webchat_fsm.lifecycle.words import Json, Message, Stats, Transcript
 
+LONGEST_POSITION = 100
+"""Digits of an index, beyond which it is none."""
+
 BUILT_IN = re.compile(r"\{start:[0-9]{9}\}")
 """The vendor's standard filter: the token of a co-browse session."""
 
@@ -81,7 +84,9 @@ class TranscriptBook:
 
     def _behind(self, since: int | str) -> list[_Entry]:
         known = next((entry.rank for entry in self._entries if entry.message.index == since), None)
-        rank = known if known is not None else (int(since),) if str(since).isdecimal() else ()
+        number = str(since) if isinstance(since, int | str) else ""
+        countable = number.isdecimal() and len(number) <= LONGEST_POSITION
+        rank = known if known is not None else (int(number),) if countable else ()
         return [entry for entry in self._entries if entry.rank > rank]
 
     def stats(self) -> Stats:

@@ -82,7 +82,7 @@ class Turn:
         """The payload of a leaving that no message announced: nobody is connected any more."""
         if EVENTS[event].payload is not ParticipantChanged:
             return None
-        self.session.participants.all_left()
+        self.session.participants.all_left(self.now.wall)
         return ParticipantChanged(agents=self.session.participants.agents)
 
     def publish(self, event: str, data: Payload | None = None) -> None:
@@ -172,7 +172,7 @@ def _leave(turn: Turn) -> None:
     session.link = Link(messages=session.link.messages)
     session.catching_up = False
     session.timers.clear()
-    session.participants.all_left()
+    session.participants.all_left(turn.now.wall)
 
 
 def _count(turn: Turn) -> None:

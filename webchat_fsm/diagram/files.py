@@ -24,6 +24,7 @@ FILES: dict[str, Renderer] = {
     **{f"lifecycle-{transport}.mmd": _mermaid_of(transport) for transport in Transport},
     "lifecycle.dot": lambda: dot.render(graph()),
     "lifecycle.svg": lambda: svg.render(graph()),
+    "lifecycle-v2.svg": lambda: svg.render(graph(Transport.V2)),
     "lifecycle.json": as_json.render,
     "legality.md": markdown.legality_page,
     "lifecycle.md": markdown.lifecycle_page,

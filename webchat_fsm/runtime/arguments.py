@@ -16,10 +16,11 @@ from webchat_fsm.core.on_command import refusal
 from webchat_fsm.errors import StoreError
 from webchat_fsm.lifecycle.commands import NOTHING_SAVED
 from webchat_fsm.lifecycle.table import Transport
-from webchat_fsm.lifecycle.words import Agents, Json, Response, SessionData, Stats, Transcript
+from webchat_fsm.lifecycle.words import MASK, Agents, Json, Response, SessionData, Stats, Transcript
 from webchat_fsm.runtime import files
 from webchat_fsm.runtime.engine import Engine
 from webchat_fsm.runtime.hooks import saved_with_token
+from webchat_fsm.wire.request import bracketed, json_body
 
 log = logging.getLogger("webchat_fsm")
 
@@ -71,11 +72,35 @@ def _filters(engine: Engine, config: Config, data: Mapping[str, Any]) -> Json:
     return {**data, "filters": drawn}
 
 
+def _start(engine: Engine, config: Config, data: Mapping[str, Any]) -> Json:
+    """The form and the user data of startChat; data that cannot be written down are no data object."""
+    given = data.get("userData")
+    return {**data, "userData": MASK} if isinstance(given, Mapping) and not _writable(given) else dict(data)
+
+
+def _user_data(engine: Engine, config: Config, data: Mapping[str, Any]) -> Json:
+    """User data, which every later start and every save would stumble over where they cannot be written down."""
+    if not _writable(data):
+        raise ValueError("the user data cannot be written down: they hold themselves, or something far too large")
+    return dict(data)
+
+
+def _writable(data: Mapping[str, Any]) -> bool:
+    try:
+        bracketed("userData", data)
+        json_body(data)
+    except (ValueError, TypeError, RecursionError):
+        return False
+    return True
+
+
 _PREPARED: dict[str, Callable[[Engine, Config, Mapping[str, Any]], Json]] = {
     "addPrefilter": _filters,
     "registerTypingPreviewInput": _input,
     "restore": _session,
     "sendFile": _files,
+    "startChat": _start,
+    "updateUserData": _user_data,
 }
 
 

@@ -65,6 +65,7 @@ class ManualDriver:
     """
 
     threaded = False
+    """Timers run when the caller says so."""
 
     def __init__(self, clock: Clock | None = None) -> None:
         self.clock: Clock = clock or WallClock()
@@ -91,14 +92,14 @@ class ManualDriver:
 
     def next_due(self) -> float | None:
         """The moment of the earliest timer of all services, None without one."""
-        moments = [due for service in self._services if (due := service.next_due()) is not None]
+        moments = [due for service in self.services if (due := service.next_due()) is not None]
         return min(moments, default=None)
 
     def run_due(self) -> float | None:
         """Run every timer that is due, in order of time; returns the moment of the next one, None without one."""
         while (due := self.next_due()) is not None and due <= self.clock.timer():
-            service = next(one for one in self._services if one.next_due() == due)
-            for job in service.take_due(due):
+            service = next((one for one in self.services if one.next_due() == due), None)
+            for job in service.take_due(due) if service else ():  # none: another thread has just taken the timer away
                 job()
         return due
 
@@ -132,6 +133,7 @@ class ThreadDriver:
     """
 
     threaded = True
+    """Timers run by themselves."""
 
     def __init__(self, *, workers: int = 32, idle: float = 10.0) -> None:
         self.clock: Clock = SystemClock()

@@ -74,6 +74,8 @@ class Engine:
             if triggers & {Trigger.START, Trigger.OPEN}:
                 self.first_event = before
             hold = self._put(decision)
+            if Trigger.CLOSE in triggers:
+                self.outbox.seal()
         if self.recorder is not None:
             self.recorder.flush()
         for row in decision.rows:
@@ -135,7 +137,11 @@ class Engine:
         call, trouble = self._with_content(call)
         if trouble is not None:
             return trouble
-        request = self._dialect.request(call)
+        try:
+            request = self._dialect.request(call)
+        except (ValueError, TypeError, RecursionError) as error:
+            told = {"code": 0, "text": f"{call.operation}: what was given cannot be sent: {type(error).__name__}"}
+            return Reply(verdict=Verdict.BAD, response=Response(errors=[told]))
         if self.recorder is not None:
             self.recorder.requested(call, request, self.moment())
         try:
@@ -160,8 +166,9 @@ class Engine:
             return call, None
         try:
             content = file.source()
-        except OSError as error:
-            told = {"code": 0, "text": f"{file.name}: cannot be read: {error.strerror or error}", "filename": file.name}
+        except (OSError, ValueError) as error:  # a file that was closed meanwhile is a ValueError
+            why = getattr(error, "strerror", None) or error
+            told = {"code": 0, "text": f"{file.name}: cannot be read: {why}", "filename": file.name}
             return call, Reply(verdict=Verdict.BAD, response=Response(errors=[told]))
         return replace(call, fields={**call.fields, "content": content}), None
 

@@ -17,6 +17,7 @@ from urllib.parse import unquote, urlsplit
 from urllib.request import Request as CookieRequest
 
 import urllib3
+from msgspec.structs import replace
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import HTTPError, SSLError
@@ -154,6 +155,7 @@ class Urllib3Http:
                     answer = self._exchange(request, deadline)
                 except (HTTPError, OSError, ValueError) as error:
                     if not flight.was_cut and left and not flight.connected and _stale(error):
+                        request = replace(request, url=request.repeat_url or request.url)
                         continue
                     raise _told(error, request, flight) from _shown(error)
                 if flight.was_cut:

@@ -24,7 +24,8 @@ class Outcome:
         return self.status == "resolved"
 
     def __repr__(self) -> str:
-        return f"Outcome({self.status}{'' if self or not isinstance(self.reason, str) else f': {self.reason}'})"
+        text = self.reason if self._error is None else self._error.reason
+        return f"Outcome({self.status}{f': {text}' if isinstance(text, str) else ''})"
 
     def done(self, callback: Callable[[Any], object]) -> Outcome:
         """Call back with the value, if resolved."""

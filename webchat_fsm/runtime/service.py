@@ -16,7 +16,7 @@ from webchat_fsm.config import Config
 from webchat_fsm.core.facts import Asked, Closed, Opened, Timer
 from webchat_fsm.core.on_command import refusal
 from webchat_fsm.errors import CommandRejected, WebChatError
-from webchat_fsm.lifecycle.commands import COMMANDS, By, Rule
+from webchat_fsm.lifecycle.commands import COMMANDS, NOT_READY, By, Rule
 from webchat_fsm.lifecycle.effects import Call, Settled
 from webchat_fsm.lifecycle.events import EVENTS
 from webchat_fsm.lifecycle.table import State
@@ -90,6 +90,8 @@ class WebChatService(CommandFace, EventFace):
         recorder: Recorder | None = None,
     ) -> None:
         self.config = Config.read(config)
+        if store is not None and not isinstance(store, SessionStore):
+            raise TypeError(f"store must be a SessionStore such as FileStore(path), not {type(store).__name__}")
         self._own_driver = ThreadDriver() if driver is None else None
         self._driver: Driver = driver or self._own_driver or ManualDriver()
         outbox = Outbox(self._deliver, self.config.client.delivery_timeout / 1000)
@@ -153,12 +155,13 @@ class WebChatService(CommandFace, EventFace):
             self._end_first()
         deadline = monotonic() + min(timeout, LONGEST)
         left: Callable[[], float] = lambda: max(0.0, deadline - monotonic())  # noqa: E731
-        held = self._door.acquire(timeout=0.0 if self._inside else left())
+        if not self._door.acquire(timeout=max(JUST_BEGUN, 0.0 if self._inside else left())):
+            self._engine.commit(Closed())  # another thread is closing, and ends the rest
+            return False
         try:
             return self._leave(left)
         finally:
-            if held:
-                self._door.release()
+            self._door.release()
 
     def _leave(self, left: Callable[[], float]) -> bool:
         """Close what is open; no other thread opens it again before that is done."""
@@ -166,7 +169,6 @@ class WebChatService(CommandFace, EventFace):
         if not inside:
             engine.outbox.drain(at_most=left())
         engine.commit(Closed())
-        engine.outbox.seal()
         with engine.lock:
             self._ready = None
         engine.cut()
@@ -264,12 +266,14 @@ class WebChatService(CommandFace, EventFace):
         return settled.value
 
     def _rejection(self, rule: Rule, settled: Settled) -> CommandRejected:
+        closed = settled.reason == NOT_READY
         rejected = CommandRejected(
             rule.name,
             settled.reason,
             state=settled.state,
             response=settled.response,
-            legal_in=rule.legal_in(self._engine.session.transport),
+            legal_in=() if closed else rule.legal_in(self._engine.session.transport),
+            advice="; call open() first" if closed else "",
         )
         rejected.__cause__ = settled.fault
         return rejected

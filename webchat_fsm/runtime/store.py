@@ -7,17 +7,19 @@ import re
 import tempfile
 import threading
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import msgspec
 from msgspec import Struct
 
 from webchat_fsm.errors import StoreError
 from webchat_fsm.lifecycle.effects import SavedSession
+from webchat_fsm.wire.request import json_body
 
 VERSION = 1
 
 
+@runtime_checkable
 class SessionStore(Protocol):
     """Keeps one session document; each method raises `StoreError` where it cannot."""
 
@@ -88,7 +90,8 @@ class FileStore:
 
     def save(self, document: SavedSession) -> None:
         """Write the document beside the file and rename it into place."""
-        data = msgspec.json.format(msgspec.json.encode(_File(version=VERSION, session=document)), indent=2)
+        plain = msgspec.to_builtins(_File(version=VERSION, session=document), enc_hook=str)
+        data = msgspec.json.format(json_body(plain), indent=2)
         with self._lock:
             self._check()
             try:

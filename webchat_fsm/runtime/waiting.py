@@ -105,7 +105,7 @@ class Reader:
             if over and not self._engine.outbox.pending:
                 if quiet:
                     return None
-                raise ChatClosed("the chat is over or closed; what is awaited cannot come any more")
+                raise ChatClosed("the chat is over or not open; what is awaited cannot come any more")
             if not self._now() < deadline:  # a deadline that is no number is over
                 return None
             self._let_time_pass(since, deadline)

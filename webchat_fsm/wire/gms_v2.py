@@ -342,4 +342,4 @@ def _limits_of(envelope: Envelope) -> Limits:
 
 def _number(said: Json, key: str) -> int | None:
     value = str(said.get(key, ""))
-    return int(value) if value.isdecimal() else None
+    return int(value) if value.isdecimal() and len(value) <= len(str(MAX_INDEX)) else None

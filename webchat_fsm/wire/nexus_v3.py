@@ -12,6 +12,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 import msgspec
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from webchat_fsm.config import Config, TransportSection
 from webchat_fsm.core.facts import Arrival, Reply, Verdict
@@ -121,7 +122,7 @@ class NexusV3:
         if call.operation == "file":
             content = {"parts": (("file", part(call)), *operation)}
         elif method == "GET":
-            url += "" if call.operation == "fetch" else ("&" if "?" in url else "?") + urlencode(operation)
+            url = self._asking(call, path)
         else:
             content = {"body": form(operation + fields), "content_type": FORM}
         upload = call.operation == "file"
@@ -134,9 +135,24 @@ class NexusV3:
             headers=self._headers(call),
             timeout=limit / 1000 if limit else None,
             repeatable=method == "GET",
+            repeat_url=self._repeat(call),
             max_size=client.max_download_size if call.operation == "fetch" else client.max_answer_size,
             **content,
         )
+
+    def _asking(self, call: Call, path: str) -> str:
+        """The url of a GET, with an operation id of its own."""
+        url = self._url(path)
+        if call.operation == "fetch":
+            return url
+        return url + ("&" if "?" in url else "?") + urlencode({"operationId": str(uuid.uuid4())})
+
+    def _repeat(self, call: Call) -> str:
+        """Where a poll is repeated: the server may have moved its cursor on, so that it is told what was seen."""
+        if call.operation != "refresh":
+            return ""
+        again = replace(call, fields={**call.fields, "catch_up": True})
+        return self._asking(again, self._refresh(again)[1])
 
     def _url(self, path: str) -> str:
         return path if urlsplit(path).scheme else self._base + path

@@ -30,7 +30,8 @@ class Request(Struct, frozen=True, kw_only=True):
     """One HTTP request. `timeout` is a total deadline in seconds, None for none.
 
     A body is either `body` with `content_type`, or `parts`, which travel as multipart/form-data. `repeatable` tells
-    that the server may see it twice; `max_size` bounds the answer in bytes.
+    that the server may see it twice, the second time at `repeat_url` where that is set; `max_size` bounds the answer in
+    bytes.
     """
 
     operation: str
@@ -42,6 +43,7 @@ class Request(Struct, frozen=True, kw_only=True):
     parts: tuple[tuple[str, str | FilePart], ...] = ()
     timeout: float | None = None
     repeatable: bool = False
+    repeat_url: str = ""
     max_size: int = 16 * 1024 * 1024
 
     def __repr__(self) -> str:
@@ -85,7 +87,7 @@ def json_body(value: Any) -> bytes:
     """A JSON body; what JSON does not know is sent as its text."""
     try:
         return msgspec.json.encode(value, enc_hook=str)
-    except UnicodeEncodeError:
+    except (UnicodeEncodeError, TypeError):
         return msgspec.json.encode(_all_scalars(value), enc_hook=str)
 
 
