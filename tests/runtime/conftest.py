@@ -33,7 +33,7 @@ def no_thread_is_left() -> Iterator[None]:
     yield
     left = [thread for thread in threading.enumerate() if thread not in before]
     for thread in left:
-        thread.join(1.0)
+        thread.join(10.0)
     assert not [thread.name for thread in left if thread.is_alive()]
 
 

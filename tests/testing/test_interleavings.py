@@ -38,7 +38,7 @@ class World:
             self.chat.start_chat(nickname="Jonny")
             self.timeline.advance(0)
             self.server.agent("Ann").join().say("Hello")
-            self.timeline.clock.sleep_until(self.timeline.clock.timer() + 0.5)
+            self.timeline.clock.sleep_until(self.timeline.driver.next_due())
         self.heard.clear()
 
     def _hear(self, event):

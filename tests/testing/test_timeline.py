@@ -262,3 +262,18 @@ def test_a_plain_manual_driver_is_moved_by_the_timeline_s_clock(webchat_timeline
         chat.start_chat(nickname="Jonny")
         driver.wait(5)
         assert chat.health().last_poll < 3
+
+
+@pytest.mark.parametrize(
+    "freeze", [freezegun.freeze_time("2026-05-05"), time_machine.travel("2026-05-05T00:00Z", tick=False)]
+)
+def test_a_manual_driver_of_its_own_moves_whatever_time_is_frozen(webchat_server, freeze):
+    with freeze:
+        begun = time.time()
+        chat = WebChatService(webchat_server.config(), http=webchat_server.http(), driver=ManualDriver())
+        with chat:
+            chat.start_chat(nickname="Jonny")
+            chat.wait_for("clientConnected", 10)
+            with pytest.raises(WaitTimeout):
+                chat.wait_for("agentConnected", 30)
+        assert begun + 30 <= time.time() < begun + 30.001

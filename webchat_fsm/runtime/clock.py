@@ -48,6 +48,16 @@ class WallClock(SystemClock):
         """Wall-clock seconds."""
         return time.time()
 
+    @staticmethod
+    def move_frozen(moment: float) -> bool:
+        """Move frozen time to a moment, and tell whether it is frozen; `webchat_fsm.testing` puts in how."""
+        return False
+
+    def sleep_until(self, moment: float) -> None:
+        """Sleep, or move the time where it is frozen: it would not pass by itself."""
+        if not self.move_frozen(moment):
+            super().sleep_until(moment)
+
 
 class ManualClock:
     """A clock that moves only when told to, and only forwards."""

@@ -17,6 +17,7 @@ from importlib.util import find_spec
 from typing import Any, Protocol
 
 from webchat_fsm.errors import WebChatError
+from webchat_fsm.runtime.clock import WallClock
 
 BEGIN = 1_750_000_000.0
 """Where time begins, unless it is frozen already: a Sunday in June 2025."""
@@ -130,6 +131,20 @@ def source(kind: str = AUTO, begin: float = BEGIN) -> Iterator[Source]:
 
 def _installed() -> str:
     return next((name for name in FREEZERS if find_spec(name.replace("-", "_")) is not None), INJECTED)
+
+
+def _move_frozen(moment: float) -> bool:
+    """Move frozen time to a moment, if it is frozen and that has not passed."""
+    move = mover()
+    if move is None:
+        return False
+    left = micros(moment) - micros(time.time())
+    if left > 0:
+        move(timedelta(microseconds=left))
+    return True
+
+
+WallClock.move_frozen = staticmethod(_move_frozen)  # type: ignore[method-assign]
 
 
 class KitClock:
