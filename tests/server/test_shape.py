@@ -14,13 +14,14 @@ MODULES = {path.stem: ast.parse(path.read_text()) for path in Path(package.__fil
 
 
 def imports(tree: ast.Module) -> set[str]:
-    """Top-level names of what a module imports; those of the project with a leading dot."""
+    """Top-level names of what a module imports; the server's own modules are a dot."""
     found = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             found |= {alias.name.partition(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            found.add("." if node.level else (node.module or "").partition(".")[0])
+            module = node.module or ""
+            found.add("." if module.startswith("webchat_fsm.server") else module.partition(".")[0])
     return found
 
 

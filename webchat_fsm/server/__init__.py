@@ -6,14 +6,14 @@ The front, and files sent to the core, need the extra `server`; the rest of the 
 
 from __future__ import annotations
 
-from .chat import Chat, Event, Party, Sender, StoredFile
-from .core import ChatServer
-from .exchange import Fate, Held, HttpAnswer, HttpRequest, Logged
-from .faults import Fault, Faults
-from .forms import Fields, Upload
-from .options import ServerOptions
-from .people import Person
-from .script import BUSY_FLOOR, HELPFUL_AGENT, Script, Step
+from webchat_fsm.server.chat import Chat, Event, Party, Sender, StoredFile
+from webchat_fsm.server.core import ChatServer
+from webchat_fsm.server.exchange import Fate, Held, HttpAnswer, HttpRequest, Logged
+from webchat_fsm.server.faults import Fault, Faults
+from webchat_fsm.server.forms import Fields, Upload
+from webchat_fsm.server.options import ServerOptions
+from webchat_fsm.server.people import Person
+from webchat_fsm.server.script import BUSY_FLOOR, HELPFUL_AGENT, Script, Step
 
 __all__ = [
     "BUSY_FLOOR",

@@ -12,9 +12,9 @@ from typing import Protocol
 
 import msgspec
 
-from .centre import Centre
-from .exchange import Held, HttpAnswer, HttpRequest, Reply
-from .faults import Fault
+from webchat_fsm.server.centre import Centre
+from webchat_fsm.server.exchange import Held, HttpAnswer, HttpRequest, Reply
+from webchat_fsm.server.faults import Fault
 
 Wire = dict[str, object]
 

@@ -6,14 +6,14 @@ from collections import deque
 from collections.abc import Callable
 from functools import partial
 
-from .agenda import Agenda
-from .chat import Chat, Event
-from .exchange import HttpAnswer, HttpRequest, Logged, Reply
-from .faults import Fault, Faults
-from .forms import Fields
-from .ids import Ids
-from .options import ServerOptions
-from .timers import next_due, next_look, run_due
+from webchat_fsm.server.agenda import Agenda
+from webchat_fsm.server.chat import Chat, Event
+from webchat_fsm.server.exchange import HttpAnswer, HttpRequest, Logged, Reply
+from webchat_fsm.server.faults import Fault, Faults
+from webchat_fsm.server.forms import Fields
+from webchat_fsm.server.ids import Ids
+from webchat_fsm.server.options import ServerOptions
+from webchat_fsm.server.timers import next_due, next_look, run_due
 
 LOG_LENGTH = 10_000
 """Operations that the log keeps; older ones fall out."""

@@ -11,7 +11,7 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-from .ids import Ids
+from webchat_fsm.server.ids import Ids
 
 Kind: TypeAlias = Literal["Client", "Agent", "Supervisor", "External"]
 Attributes: TypeAlias = dict[str, object]

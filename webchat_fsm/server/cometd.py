@@ -8,14 +8,14 @@ from __future__ import annotations
 import re
 from functools import partial
 
-from .bayeux import META_OPERATIONS, Bayeux, Client, Wire
-from .centre import Centre
-from .chat import Chat, Event
-from .exchange import Held, HttpAnswer, HttpRequest
-from .faults import Fault
-from .forms import Fields, fields_of, text_of
-from .gms import RefusedError, envelope, fault_envelope, gone_envelope, position_of, refusal_envelope
-from .gms_operations import EFFECTS, start
+from webchat_fsm.server.bayeux import META_OPERATIONS, Bayeux, Client, Wire
+from webchat_fsm.server.centre import Centre
+from webchat_fsm.server.chat import Chat, Event
+from webchat_fsm.server.exchange import Held, HttpAnswer, HttpRequest
+from webchat_fsm.server.faults import Fault
+from webchat_fsm.server.forms import Fields, fields_of, text_of
+from webchat_fsm.server.gms import RefusedError, envelope, fault_envelope, gone_envelope, position_of, refusal_envelope
+from webchat_fsm.server.gms_operations import EFFECTS, start
 
 _CHANNEL = re.compile(r"^/service/chatV2/(?P<service>[^/]+)$")
 _COMMON_NAMES = {"requestChat": "start", "sendMessage": "send"}

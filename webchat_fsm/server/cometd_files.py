@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 
-from .centre import Centre
-from .exchange import HttpAnswer, HttpRequest, Reply
-from .faults import Fault
-from .forms import Fields, UnreadableBodyError, read_fields, text_of
-from .gms import RefusedError, fault_envelope, gone_envelope
-from .gms_files import FILE_EFFECTS
+from webchat_fsm.server.centre import Centre
+from webchat_fsm.server.exchange import HttpAnswer, HttpRequest, Reply
+from webchat_fsm.server.faults import Fault
+from webchat_fsm.server.forms import Fields, UnreadableBodyError, read_fields, text_of
+from webchat_fsm.server.gms import RefusedError, fault_envelope, gone_envelope
+from webchat_fsm.server.gms_files import FILE_EFFECTS
 
 _PATH = re.compile(r"^(?:/.*)?/2/chat-ntf/?$")
 _OPERATIONS = {

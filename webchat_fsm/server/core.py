@@ -14,19 +14,19 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Protocol
 
-from .bayeux import Bayeux
-from .centre import Centre
-from .chat import Chat
-from .cometd import CometD
-from .cometd_files import CometDFiles
-from .exchange import Held, HttpAnswer, HttpRequest, Logged
-from .faults import Faults
-from .gms_v2 import GmsV2
-from .nexus_v3 import NexusV3
-from .options import ServerOptions
-from .origins import open_to, preflight
-from .people import Person
-from .script import Players, Role, Script
+from webchat_fsm.server.bayeux import Bayeux
+from webchat_fsm.server.centre import Centre
+from webchat_fsm.server.chat import Chat
+from webchat_fsm.server.cometd import CometD
+from webchat_fsm.server.cometd_files import CometDFiles
+from webchat_fsm.server.exchange import Held, HttpAnswer, HttpRequest, Logged
+from webchat_fsm.server.faults import Faults
+from webchat_fsm.server.gms_v2 import GmsV2
+from webchat_fsm.server.nexus_v3 import NexusV3
+from webchat_fsm.server.options import ServerOptions
+from webchat_fsm.server.origins import open_to, preflight
+from webchat_fsm.server.people import Person
+from webchat_fsm.server.script import Players, Role, Script
 
 
 class Dialect(Protocol):

@@ -13,7 +13,7 @@ from typing import Literal, TypedDict, Unpack
 
 import msgspec
 
-from .exchange import HttpAnswer, Reply
+from webchat_fsm.server.exchange import HttpAnswer, Reply
 
 Errors = tuple[int | tuple[int, str], ...]
 

@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
-from .exchange import HttpRequest
+from webchat_fsm.server.exchange import HttpRequest
 
 Fields: TypeAlias = dict[str, object]
 """Decoded fields: text, `Upload`, nested fields, lists, and for JSON bodies whatever JSON holds."""
@@ -108,7 +108,7 @@ def _overlay(first: Fields, second: Fields) -> Fields:
 
 def _multipart(body: bytes, kind: str) -> list[tuple[str, object]]:
     # Imported at need: the parser is in the extra `server`, and only uploads call for it.
-    from .multiparts import Part, UnreadableMultipartError, parse
+    from webchat_fsm.server.multiparts import Part, UnreadableMultipartError, parse
 
     def value_of(part: Part) -> object:
         if part.filename is None:

@@ -12,8 +12,8 @@ from types import TracebackType
 
 from aiohttp import web
 
-from .core import ChatServer
-from .exchange import Held, HttpAnswer, HttpRequest
+from webchat_fsm.server.core import ChatServer
+from webchat_fsm.server.exchange import Held, HttpAnswer, HttpRequest
 
 _BODY_LIMIT = 256 * 1024 * 1024
 _CLOSING_GRACE = 0.2

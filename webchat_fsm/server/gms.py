@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from .centre import Centre
-from .chat import Chat, Event
-from .faults import Fault
-from .forms import Fields, text_of
-from .timers import idle_seconds_left
+from webchat_fsm.server.centre import Centre
+from webchat_fsm.server.chat import Chat, Event
+from webchat_fsm.server.faults import Fault
+from webchat_fsm.server.forms import Fields, text_of
+from webchat_fsm.server.timers import idle_seconds_left
 
 Wire = dict[str, object]
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from urllib.parse import quote
 
-from .centre import Centre
-from .chat import Chat, StoredFile
-from .exchange import Reply
-from .forms import Fields, Upload, fields_of, text_of, upload_of
-from .gms import RefusedError, envelope
-from .gms_operations import texts
+from webchat_fsm.server.centre import Centre
+from webchat_fsm.server.chat import Chat, StoredFile
+from webchat_fsm.server.exchange import Reply
+from webchat_fsm.server.forms import Fields, Upload, fields_of, text_of, upload_of
+from webchat_fsm.server.gms import RefusedError, envelope
+from webchat_fsm.server.gms_operations import texts
 
 FileEffect = Callable[[Centre, Chat, Fields], Reply]
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from .centre import Centre
-from .chat import Attributes, Chat
-from .forms import Fields, UnreadableBodyError, fields_of, read_json_object, text_from, text_of
-from .gms import RefusedError
+from webchat_fsm.server.centre import Centre
+from webchat_fsm.server.chat import Attributes, Chat
+from webchat_fsm.server.forms import Fields, UnreadableBodyError, fields_of, read_json_object, text_from, text_of
+from webchat_fsm.server.gms import RefusedError
 
 Effect = Callable[[Centre, Chat, Fields], None]
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 
-from .centre import Centre
-from .chat import TYPING, Chat, Event
-from .exchange import HttpAnswer, HttpRequest, Reply
-from .faults import Fault
-from .forms import Fields, UnreadableBodyError, read_fields, text_of
-from .gms import RefusedError, envelope, fault_envelope, gone_envelope, position_of
-from .gms_files import FILE_EFFECTS
-from .gms_operations import EFFECTS, start
+from webchat_fsm.server.centre import Centre
+from webchat_fsm.server.chat import TYPING, Chat, Event
+from webchat_fsm.server.exchange import HttpAnswer, HttpRequest, Reply
+from webchat_fsm.server.faults import Fault
+from webchat_fsm.server.forms import Fields, UnreadableBodyError, read_fields, text_of
+from webchat_fsm.server.gms import RefusedError, envelope, fault_envelope, gone_envelope, position_of
+from webchat_fsm.server.gms_files import FILE_EFFECTS
+from webchat_fsm.server.gms_operations import EFFECTS, start
 
 _PATH = re.compile(r"^(?:/.*)?/2/chat/(?P<service>[^/]+)(?P<rest>(?:/[^/]*)*)$")
 

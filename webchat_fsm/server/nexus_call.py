@@ -9,9 +9,9 @@ import re
 
 import msgspec
 
-from .exchange import HttpRequest, Reply
-from .forms import Fields, UnreadableBodyError, fields_of, read_fields, text_of
-from .nexus_wire import failure
+from webchat_fsm.server.exchange import HttpRequest, Reply
+from webchat_fsm.server.forms import Fields, UnreadableBodyError, fields_of, read_fields, text_of
+from webchat_fsm.server.nexus_wire import failure
 
 _PATH = re.compile(r"^(?P<app>(?:/.*)?/v3/chat)/sessions(?P<rest>(?:/[^/]*)*)$")
 _ROUTES: tuple[tuple[str, str, str], ...] = (

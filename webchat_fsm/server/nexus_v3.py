@@ -9,14 +9,14 @@ from functools import partial
 
 import msgspec
 
-from . import tokens
-from .centre import Centre
-from .chat import TYPING, Chat, Event
-from .exchange import Held, HttpAnswer, HttpRequest, Reply
-from .forms import fields_of, text_of, upload_of
-from .gms_files import file_reply
-from .nexus_call import OPERATION_OF_TYPE, OPERATIONS, Call, claims, decode
-from .nexus_wire import (
+from webchat_fsm.server import tokens
+from webchat_fsm.server.centre import Centre
+from webchat_fsm.server.chat import TYPING, Chat, Event
+from webchat_fsm.server.exchange import Held, HttpAnswer, HttpRequest, Reply
+from webchat_fsm.server.forms import fields_of, text_of, upload_of
+from webchat_fsm.server.gms_files import file_reply
+from webchat_fsm.server.nexus_call import OPERATION_OF_TYPE, OPERATIONS, Call, claims, decode
+from webchat_fsm.server.nexus_wire import (
     NexusRefusedError,
     Wire,
     event_with_index,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from .chat import Chat, Event
-from .exchange import Reply
-from .faults import Fault
+from webchat_fsm.server.chat import Chat, Event
+from webchat_fsm.server.exchange import Reply
+from webchat_fsm.server.faults import Fault
 
 Wire = dict[str, object]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
-from .exchange import HttpAnswer, HttpRequest
-from .options import ServerOptions
+from webchat_fsm.server.exchange import HttpAnswer, HttpRequest
+from webchat_fsm.server.options import ServerOptions
 
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _HEADERS = "accept, apikey, authorization, content-type, gms_user, x-api-key, x-nexus-client-key, x-requested-with"

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import Protocol
 
-from .chat import Attributes, Chat, Event, Kind, Party, StoredFile
+from webchat_fsm.server.chat import Attributes, Chat, Event, Kind, Party, StoredFile
 
 
 class Stage(Protocol):

@@ -8,9 +8,9 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-from .centre import Centre
-from .chat import Chat, Event
-from .people import Person
+from webchat_fsm.server.centre import Centre
+from webchat_fsm.server.chat import Chat, Event
+from webchat_fsm.server.people import Person
 
 Role: TypeAlias = Literal["agent", "supervisor", "bot"]
 Cue: TypeAlias = Literal["start", "message", "file", "leave"]

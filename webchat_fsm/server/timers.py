@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from .chat import Chat
-from .options import ServerOptions
+from webchat_fsm.server.chat import Chat
+from webchat_fsm.server.options import ServerOptions
 
 
 class IdleStage(NamedTuple):
