@@ -290,7 +290,7 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("body", HOSTILE)
-def test_a_hostile_answer_to_a_poll_is_a_failed_poll(peer, says, service, wire, eventually, body):
+def test_a_hostile_answer_to_a_poll_is_a_failed_poll(peer, says, http, service, wire, eventually, body):
     """The start is answered well, every poll with the hostile body, over a socket."""
     good = wire().send(type("R", (), {"operation": "start"})()).body
 
@@ -300,8 +300,7 @@ def test_a_hostile_answer_to_a_poll_is_a_failed_poll(peer, says, service, wire, 
             connection.sendall(says.whole(body if polled else good))
 
     server = peer(talk)
-    rate = {"pollRate": 100, "pollRateMin": 100, "pollRateMax": 100, "pollExceptionLimit": 1}
-    with WebChatService({"dataURL": server.url, **rate}) as chat:
+    with service(http(server.url), config={"dataURL": server.url, "pollExceptionLimit": 1}) as chat:
         chat.start_chat(nickname="Jonny")
         eventually(lambda: chat.state == "offline")
         polls = len(server.seen)

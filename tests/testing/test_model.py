@@ -94,9 +94,13 @@ class Chats(RuleBasedStateMachine):
             return known
         typing = {one for one in known if one.type.startswith("Typing")}
         own = {one for one in typing if one.kind == "Client"}
-        self.passed |= typing if restoring else own
-        caught_up = self.model.behind and self.model.seen  # it asks for all behind the last one, so typing comes again
-        shown = [one for one in known if one not in (own if caught_up else self.passed)]
+        seen = [place for place, one in enumerate(known) if one.index in self.model.seen]
+        if self.model.behind and seen and not restoring:  # asked for is all behind the last one seen, typing too
+            self.passed |= {one for one in known[: seen[-1] + 1] if one in typing}
+            return [one for one in known[seen[-1] + 1 :] if one not in own]
+        page = restoring or self.model.behind  # a page has no typing
+        self.passed |= typing if page else own
+        shown = [one for one in known if one not in self.passed]
         return shown[-20:] if restoring and self.transport == "v3-async" else shown
 
     def _entry(self, event) -> Entry:
