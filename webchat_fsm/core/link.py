@@ -39,6 +39,9 @@ SETTLED = 0.5
 ASK_AGAIN = 3.0
 """Seconds until missed messages are asked for again."""
 
+RESENT_AT_MOST = 3
+"""How often a message is sent again that was not taken, as other threads may renew the client meanwhile."""
+
 ASKED_AT_MOST = 31
 """How often missed messages are asked for where no push says anything; a chat restored offline asks on."""
 
@@ -92,6 +95,21 @@ def _shake_again(turn: Turn, waiting: Call | None = None) -> None:
     _out(turn, turn.call("handshake", *_whose(waiting), attempt=1, **_again(waiting)))
 
 
+def _may_resend(turn: Turn, call: Call) -> bool:
+    """Once, and again where the server did not know a client that another thread has renewed since."""
+    sent = call.fields.get("again", 0)
+    return not sent or (sent < RESENT_AT_MOST and call.fields["client_id"] != turn.session.link.client_id)
+
+
+def _resend(turn: Turn, call: Call) -> None:
+    """Send a message that was not taken for the client that another thread has made, or shake hands first."""
+    known = turn.session.link.client_id
+    if known and known != call.fields["client_id"]:
+        turn.call(call.operation, call.command, **_again(call)["given"])
+    else:
+        _shake_again(turn, call)
+
+
 def _whose(waiting: Call | None) -> tuple[str, SessionData | None]:
     return (waiting.command, waiting.session_data) if waiting else ("", None)
 
@@ -101,7 +119,7 @@ def _again(waiting: Call | None) -> Json:
     if waiting is None:
         return {"then": "", "given": {}}
     given = {key: value for key, value in waiting.fields.items() if key not in ("client_id", "id")}
-    return {"then": waiting.operation, "given": {**given, "again": True}}
+    return {"then": waiting.operation, "given": {**given, "again": waiting.fields.get("again", 0) + 1}}
 
 
 # -- missed messages ---------------------------------------------------------------------------------------------------
@@ -142,8 +160,8 @@ def answer(turn: Turn, call: Call, reply: Reply) -> None:
         hear(turn, call, reply)  # another thread has made a connection of its own meanwhile
     elif call.operation in _LINK:
         _LINK[call.operation](turn, call, reply)
-    elif reply.verdict is Verdict.UNKNOWN_CLIENT and not call.fields.get("again"):
-        _shake_again(turn, call)
+    elif reply.verdict is Verdict.UNKNOWN_CLIENT and _may_resend(turn, call):
+        _resend(turn, call)
     else:
         _miss(turn, reply)
         hear(turn, call, reply)

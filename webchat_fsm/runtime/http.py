@@ -234,6 +234,9 @@ class Urllib3Http:
 
     def close(self) -> None:
         """Close all connections."""
+        for key in self._pools.pools.keys():  # noqa: SIM118  (this container cannot be iterated)
+            if (pool := self._pools.pools.get(key)) is not None:
+                pool.close()  # clear() alone leaves that to the garbage collector
         self._pools.clear()
 
 
