@@ -87,4 +87,3 @@ def _close(turn: Turn) -> None:
     turn.fire(Trigger.CLOSE)
     session.opened = False
     session.timers.clear()
-    turn.decision.cut = True

@@ -114,5 +114,4 @@ class Decision(Struct, kw_only=True):
     effects: list[Effect] = field(default_factory=list)
     call: Call | None = None
     settled: Settled | None = None
-    cut: bool = False
     warning: str = ""

@@ -143,7 +143,6 @@ class Flag(StrEnum):
     PENDING = "pending"
     WENT_OFFLINE = "went_offline"
     RESTORED_OFFLINE = "restored_offline"
-    AGENT_TYPING = "agent_typing"
     CLIENT_TYPING = "client_typing"
     ENDING = "ending"
     SUPERVISOR_IN = "supervisor connected"
