@@ -247,6 +247,50 @@ def test_detaching_waits_for_the_job_that_runs_and_drops_those_that_wait(eventua
     assert driver.close()
 
 
+@pytest.fixture
+def asked(eventually):
+    """A service whose timers the time keeper is just taking, and the gate that lets it go on."""
+    taking, gate = threading.Event(), threading.Event()
+
+    class Asked(Ticking):
+        def take_due(self, now):
+            jobs = super().take_due(now)
+            taking.set()
+            gate.wait(5.0)
+            return jobs
+
+    def ask(driver):
+        service = Asked(in_a_moment())
+        driver.attach(service)
+        driver.wake(service)
+        eventually(taking.is_set)
+        return service
+
+    yield ask, gate
+    gate.set()
+
+
+def test_what_the_time_keeper_has_just_taken_is_not_run_after_detaching(driver, asked, eventually, in_threads):
+    ask, gate = asked
+    service = ask(driver)
+    assert not driver.detach(service, 0.05)
+    gate.set()
+    assert driver.detach(service, 2.0)
+    eventually(lambda: [thread.name for thread in driver.threads] == ["webchat-fsm-time"])
+    assert service.ran == []
+
+
+def test_what_the_time_keeper_has_just_taken_hires_nobody_after_close(asked):
+    driver = ThreadDriver()
+    ask, gate = asked
+    service = ask(driver)
+    assert not driver.close(0.05)
+    gate.set()
+    assert driver.close()
+    assert driver.detach(service, 0.0)
+    assert service.ran == []
+
+
 def test_a_job_that_detaches_its_own_service_does_not_wait_for_itself(driver, eventually, elapsed):
     said: list[bool] = []
     service = Ticking(in_a_moment(), job=lambda: said.append(driver.detach(service, 5.0)))

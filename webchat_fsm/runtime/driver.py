@@ -219,7 +219,8 @@ class ThreadDriver:
                     continue
                 _, _, service = heapq.heappop(self._heap)
                 self._awaited.pop(id(service), None)
-                served = id(service) in self._served
+                if served := id(service) in self._served:
+                    self._began(id(service))  # taking its jobs counts as one: detaching waits for that too
             if served:
                 self._give_out(service)
                 self.wake(service)
@@ -233,15 +234,16 @@ class ThreadDriver:
         return min(wait or HIRE_AGAIN, HIRE_AGAIN) if stranded and (wait is None or wait > 0) else wait
 
     def _give_out(self, service: Timed) -> None:
-        for job in service.take_due(self.clock.timer()):
-            with self._changed:
-                self._running[id(service)] = self._running.get(id(service), 0) + 1
+        jobs = service.take_due(self.clock.timer())
+        with self._changed:
+            for job in jobs if id(service) in self._served else ():
+                self._began(id(service))
                 self._jobs.append((service, job))
-                self._changed.notify_all()
                 self._hire()
+            self._finished(id(service))
 
     def _hire(self) -> None:
-        if len(self._jobs) > self._free and len(self._workers) < self._most:
+        if not self._closed and len(self._jobs) > self._free and len(self._workers) < self._most:
             worker = threading.Thread(target=self._work, name="webchat-fsm-worker", daemon=True)
             try:
                 worker.start()
@@ -262,6 +264,9 @@ class ThreadDriver:
                 self._own.working_for = None
                 with self._changed:
                     self._finished(id(service))
+
+    def _began(self, key: int) -> None:
+        self._running[key] = self._running.get(key, 0) + 1
 
     def _finished(self, key: int) -> None:
         self._running[key] -= 1
