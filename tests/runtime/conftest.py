@@ -26,6 +26,9 @@ Talk = Callable[["Peer", socket.socket], object]
 BRISK = {"poll_rate": 20.0, "poll_rate_min": 20.0, "poll_rate_max": 20.0}
 """Milliseconds between two polls: fewer than a configuration may ask of a real server."""
 
+SOON = 5.0
+"""Seconds that a busy machine may take for what happens at once; what is kept from happening would take longer."""
+
 
 @pytest.fixture(autouse=True)
 def no_thread_is_left() -> Iterator[None]:
@@ -195,16 +198,28 @@ def ask() -> Callable[..., Request]:
     return make
 
 
+class Stopwatch:
+    """Tells what happens at once from what a hanging server or a waiting thread would keep for longer."""
+
+    def __init__(self) -> None:
+        self.restart()
+
+    def restart(self) -> None:
+        self._began = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self._began
+
+    @property
+    def soon(self) -> bool:
+        return self.seconds < SOON
+
+
 @pytest.fixture
-def elapsed() -> Callable[[], float]:
-    """Seconds since the fixture was made, or since the last call."""
-    last = [time.monotonic()]
-
-    def since() -> float:
-        before, last[0] = last[0], time.monotonic()
-        return last[0] - before
-
-    return since
+def stopwatch() -> Stopwatch:
+    """Runs from the beginning of the test."""
+    return Stopwatch()
 
 
 @pytest.fixture

@@ -220,13 +220,13 @@ def test_commands_inside_a_handler_are_settled_and_their_events_follow(chat):
 
 
 def test_a_command_waits_for_a_handler_on_another_thread_no_longer_than_it_may(
-    wire, service, in_threads, eventually, caplog, elapsed
+    wire, service, in_threads, eventually, caplog, stopwatch
 ):
     gate, inside, seen = threading.Event(), threading.Event(), []
 
     def blocking_handler(event):
         inside.set()
-        gate.wait(5.0)
+        gate.wait(30.0)
         seen.append(event.name)
 
     with service(wire(), config={"client": {"deliveryTimeout": 200}}) as chat:
@@ -234,26 +234,27 @@ def test_a_command_waits_for_a_handler_on_another_thread_no_longer_than_it_may(
         chat.subscribe("pollingStopped", lambda event: seen.append(event.name))
         in_threads(lambda: chat.start_chat(nickname="Jonny"))
         assert inside.wait(5.0)
-        elapsed()
+        stopwatch.restart()
         assert chat.command("stopPoll")
-        assert 0.15 < elapsed() < 1.0
+        assert stopwatch.seconds > 0.15
+        assert stopwatch.soon
         assert seen == []
         assert "blocking_handler" in caplog.text
         gate.set()
         eventually(lambda: seen == ["started", "pollingStopped"])
 
 
-def test_two_chats_whose_handlers_command_each_other_do_not_lock_up(wire, service, in_threads, elapsed):
+def test_two_chats_whose_handlers_command_each_other_do_not_lock_up(wire, service, in_threads, stopwatch):
     given = {"client": {"deliveryTimeout": 100}}
     one, two = service(wire(), config=given), service(wire(), config=given)
     for chat in (one, two):
         chat.open()
     meet = threading.Barrier(2)
     for chat, other in ((one, two), (two, one)):
-        chat.subscribe("started", lambda event, other=other: (meet.wait(5.0), other.command("getTranscript")))
-    elapsed()
+        chat.subscribe("started", lambda event, other=other: (meet.wait(30.0), other.command("getTranscript")))
+    stopwatch.restart()
     in_threads(*[lambda chat=chat: chat.start_chat(nickname="Jonny") for chat in (one, two)], join=True)
-    assert elapsed() < 3.0
+    assert stopwatch.soon
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])

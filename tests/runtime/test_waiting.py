@@ -84,17 +84,14 @@ def test_wait_for_and_events_share_one_position(chat):
     assert names(chat.events(silence=0.0)) == ["pollingStarted"]
 
 
-def test_ten_thousand_events_are_kept_for_a_reader_and_read_quickly(chat, elapsed):
+def test_ten_thousand_events_are_kept_for_a_reader(chat):
     chat.start_chat(nickname="Jonny")
     list(chat.events(silence=0.0))
     outbox = chat._engine.outbox
     for number in range(12_000):
         outbox.put(ChatEvent("error", number, 0.0))
     outbox.drain()
-    elapsed()
-    read = [event.data for event in chat.events(silence=0.0)]
-    assert read == list(range(2_000, 12_000))
-    assert elapsed() < 2.0
+    assert [event.data for event in chat.events(silence=0.0)] == list(range(2_000, 12_000))
 
 
 def test_two_readers_in_threads_share_what_there_is_and_get_nothing_twice(wire, service, in_threads):
@@ -223,7 +220,7 @@ def test_waiting_moves_time_from_timer_to_timer(chat, transport, by_hand, said):
 # -- inside handlers ---------------------------------------------------------------------------------------------------
 
 
-def test_waiting_inside_a_handler_is_refused_at_once(chat, elapsed):
+def test_waiting_inside_a_handler_is_refused_at_once(chat, stopwatch):
     caught: list[str] = []
 
     def handler(event):
@@ -235,11 +232,11 @@ def test_waiting_inside_a_handler_is_refused_at_once(chat, elapsed):
     chat.start_chat(nickname="Jonny")
     receipt = chat.send_message("hi")
     chat.subscribe("pollingStopped", handler)
-    elapsed()
+    stopwatch.restart()
     chat.stop_poll()
     assert len(caught) == 3
     assert all("let the handler return first" in text for text in caught)
-    assert elapsed() < 1.0
+    assert stopwatch.soon
 
 
 def test_waiting_inside_a_preprocessor_is_refused_too(chat, transport, said, by_hand, caplog):
@@ -250,7 +247,7 @@ def test_waiting_inside_a_preprocessor_is_refused_too(chat, transport, said, by_
     assert "HandlerWaitError" in caplog.text
 
 
-def test_verify_session_inside_a_handler_does_not_wait_for_a_restore(chat, elapsed):
+def test_verify_session_inside_a_handler_does_not_wait_for_a_restore(chat, stopwatch):
     told = []
     chat.subscribe("started", lambda event: told.append(chat.verify_session()))
     chat.start_chat(nickname="Jonny")
@@ -260,15 +257,15 @@ def test_verify_session_inside_a_handler_does_not_wait_for_a_restore(chat, elaps
 # -- on threads --------------------------------------------------------------------------------------------------------
 
 
-def test_waiting_on_threads_ends_as_the_event_comes(on_front, front, in_threads, elapsed):
+def test_waiting_on_threads_ends_as_the_event_comes(on_front, front, in_threads, stopwatch):
     with on_front() as chat:
         chat.start_chat(nickname="Jonny")
         chat.wait_for("clientConnected", 5.0)
         ann = front.server.agent("Ann")
         in_threads(lambda: (threading.Event().wait(0.1), ann.join()))
-        elapsed()
+        stopwatch.restart()
         assert chat.wait_for("agentConnected", 30.0).data.agents[2].name == "Ann"
-        assert elapsed() < 3.0
+        assert stopwatch.soon
         with pytest.raises(WaitTimeout):
             chat.wait_for("supervisorConnected", 0.05)
 
