@@ -71,6 +71,19 @@ def test_what_is_missing_is_for_the_configuration_to_say():
         Config.read(described("--transport", "cometd"))
 
 
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--async",), "--async: is for --transport v3, and this is v2"),
+        (("--transport", "v3", "--api-url", URL), "--api-url: is for --transport cometd, and this is v3"),
+        (("--channel", "/service/chatV2/sales"), "--channel: is for --transport cometd, and this is v2"),
+    ],
+)
+def test_an_option_that_the_transport_does_not_know_is_wrong_use(arguments, told):
+    with pytest.raises(ConfigError, match=f"^{told}$"):
+        described(*arguments)
+
+
 def test_proxy_and_authorities_belong_to_the_client_on_every_transport():
     there = ("--proxy", "http://proxy.example:3128", "--ca", "/etc/ca.pem")
     for transport in (("v2",), ("v3", "--endpoint", "E"), ("cometd", "--api-url", URL)):

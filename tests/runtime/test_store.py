@@ -149,6 +149,15 @@ def test_what_is_in_the_way_of_a_file_is_named(tmp_path, document):
         FileStore(tmp_path / "no" / "folder" / "session.json").save(document)
 
 
+def test_a_file_without_a_directory_to_be_in_is_told_before_a_chat_begins(tmp_path, wire, service):
+    chat = service(wire(), store=FileStore(tmp_path / "not" / "there.json"))
+    with pytest.raises(StoreError, match="nothing could be kept there: make the directory .*not$"):
+        chat.open()
+    (tmp_path / "not").mkdir()
+    chat.open()
+    assert chat.state == "idle"
+
+
 def test_the_documents_fields_are_those_of_the_chat(path, wire, service, by_hand):
     with service(wire(), store=FileStore(path), driver=by_hand) as chat:
         chat.update_user_data({"tier": "gold"})

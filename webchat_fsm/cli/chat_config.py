@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from webchat_fsm.cli.options import API_KEY
+from webchat_fsm.errors import ConfigError
 
 Section = dict[str, Any]
 
@@ -14,8 +15,12 @@ Section = dict[str, Any]
 def config_of(options: Namespace, environment: Mapping[str, str]) -> Section:
     """The configuration that the arguments describe; the API key comes from the environment.
 
-    What `--config` holds lies below: where both say something, the other arguments and the key have it.
+    What `--config` holds lies below: where both say something, the other arguments and the key have it. Raises
+    `ConfigError` for an option that the transport does not know.
     """
+    for name, (option, transport) in _ONLY_FOR.items():
+        if getattr(options, name) and options.transport != transport:
+            raise ConfigError(option, f"is for --transport {transport}, and this is {options.transport}")
     key = environment.get(API_KEY, "")
     config = _SHAPES[options.transport](options, key)
     client = {"headers": dict(options.header), "proxy": options.proxy, "tls": _filled({"ca": options.ca})}
@@ -59,5 +64,12 @@ def _v3(options: Namespace, key: str) -> Section:
 
 _SHAPES = {"v2": _v2, "cometd": _cometd, "v3": _v3}
 """How a configuration is laid out for each transport; their names are what --transport takes."""
+
+_ONLY_FOR = {
+    "asynchronous": ("--async", "v3"),
+    "api_url": ("--api-url", "cometd"),
+    "channel": ("--channel", "cometd"),
+}
+"""Options that mean nothing to the other transports."""
 
 TRANSPORTS = tuple(_SHAPES)

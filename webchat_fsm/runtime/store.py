@@ -82,9 +82,11 @@ class FileStore:
         return f"FileStore({str(self.path)!r})"
 
     def load(self) -> SavedSession | None:
-        """The document; raises `StoreError` for a file that cannot be read as one."""
+        """The document; raises `StoreError` for a file that cannot be read as one, or has no directory to be in."""
         with self._lock:
             document = self._read()
+            if document is None and not self.path.parent.is_dir():
+                raise StoreError(f"{self.path}: nothing could be kept there: make the directory {self.path.parent}")
             self._checked = True
             return document
 
