@@ -407,6 +407,23 @@ def test_the_end_survives_a_forgotten_client(line):
     assert line.gateway.names()[-2:] == ["disconnect", "bye"]
 
 
+def test_a_client_that_another_thread_has_renewed_meanwhile_is_not_given_up(line):
+    chat, outcomes = line.start(), []
+
+    def forgotten_while_asked(message):
+        line.gateway.script("sendMessage", line.gateway.refuse(UNKNOWN))
+        outcomes.append(chat.command("sendMessage", {"message": "hi"}).status)  # shakes hands for itself
+        return line.gateway.refuse(UNKNOWN)(message)
+
+    line.gateway.script("connect", line.gateway.refuse(UNKNOWN))
+    line.gateway.script("requestNotifications", forgotten_while_asked)
+    line.advance(3)
+    assert outcomes == ["resolved"]
+    assert line.gateway.names().count("handshake") == 3
+    assert {one["clientId"] for one in line.gateway.all("connect")[-2:]} == {"client-3"}
+    assert line.heard.names == ["messageReceived"]
+
+
 def test_a_server_that_forgets_again_and_again_is_not_run_down(line):
     chat = line.start()
     line.gateway.script("connect", *[line.gateway.refuse(UNKNOWN)] * 200)

@@ -101,10 +101,15 @@ def _may_resend(turn: Turn, call: Call) -> bool:
     return not sent or (sent < RESENT_AT_MOST and call.fields["client_id"] != turn.session.link.client_id)
 
 
+def _renewed(turn: Turn, call: Call) -> bool:
+    """Whether another thread has made a new client since the message was sent."""
+    known = turn.session.link.client_id
+    return bool(known) and bool(known != call.fields["client_id"])
+
+
 def _resend(turn: Turn, call: Call) -> None:
     """Send a message that was not taken for the client that another thread has made, or shake hands first."""
-    known = turn.session.link.client_id
-    if known and known != call.fields["client_id"]:
+    if _renewed(turn, call):
         turn.call(call.operation, call.command, **_again(call)["given"])
     else:
         _shake_again(turn, call)
@@ -284,7 +289,7 @@ def _notifications(turn: Turn, call: Call, reply: Reply) -> None:
         _acknowledged(turn, call, reply)
         return
     if not reply.good:
-        _not_told(turn, reply)
+        _not_told(turn, call, reply)
         _reject_waiting(turn, call, reply)
         return
     if not session.link.lost:  # else the push or the next connect tells that everything is well again
@@ -296,8 +301,10 @@ def _notifications(turn: Turn, call: Call, reply: Reply) -> None:
         _send_again(turn, then, call)
 
 
-def _not_told(turn: Turn, reply: Reply) -> None:
+def _not_told(turn: Turn, call: Call, reply: Reply) -> None:
     """The request for missed messages came to nothing: a failed poll, after which it is made again."""
+    if reply.verdict is Verdict.UNKNOWN_CLIENT and _renewed(turn, call):
+        return  # whoever made the new client asks for it
     if reply.verdict is Verdict.UNKNOWN_CLIENT:
         turn.session.link.client_id = ""
         _failed(turn)
