@@ -151,7 +151,7 @@ def test_what_is_in_the_way_of_a_file_is_named(tmp_path, document):
 
 def test_a_file_without_a_directory_to_be_in_is_told_before_a_chat_begins(tmp_path, wire, service):
     chat = service(wire(), store=FileStore(tmp_path / "not" / "there.json"))
-    with pytest.raises(StoreError, match="nothing could be kept there: make the directory .*not$"):
+    with pytest.raises(StoreError, match=r"nothing could be kept there: make the directory .*not$"):
         chat.open()
     (tmp_path / "not").mkdir()
     chat.open()

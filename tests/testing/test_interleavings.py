@@ -15,6 +15,8 @@ class World:
 
     def __init__(self, turns: Turns, transport: str, *, begun: bool = True):
         self.turns = turns
+        self.polls = transport != "cometd"
+        self.steady = "polling" if self.polls else "active"
         self.timeline = Timeline()
         self.server = TestServer(self.timeline)
         self.store = MemoryStore()
@@ -36,7 +38,7 @@ class World:
         self.chat.open()
         if begun:
             self.chat.start_chat(nickname="Jonny")
-            self.timeline.advance(0)
+            self.timeline.advance(0 if self.polls else 1)
             self.server.agent("Ann").join().say("Hello")
             self.timeline.clock.sleep_until(self.timeline.driver.next_due())
         self.heard.clear()
@@ -72,11 +74,13 @@ DATA = {
 }
 
 
-def meet(laws, transport: str, meeting, takeovers: int) -> int:
+def meet(laws, transport: str, meeting, takeovers: int, *, mishap: str = "") -> int:
     one, two, verify, begun = meeting
 
     def play(turns: Turns):
         world = World(turns, transport, begun=begun)
+        if mishap:
+            getattr(world.server.core, mishap)()
         players = turns.play(world.act(one), world.act(two))
         for player in players:
             if player.error is not None:
@@ -91,13 +95,14 @@ def one_start_wins(world, first, second):
     assert sorted([bool(first), bool(second)]) == [False, True]
     refused = second if first else first
     assert refused.reason == "There is already an active chat session"
-    assert world.count("started") == world.count("pollingStarted") == 1
-    assert world.chat.state == "polling"
+    assert (world.count("started"), world.count("pollingStarted")) == (1, int(world.polls))
+    assert world.chat.state == world.steady
 
 
 def it_ends_once(world, ended, _):
     assert ended
-    assert world.count("ended") == world.count("clientDisconnected") == world.count("pollingStopped") == 1
+    assert world.count("ended") == world.count("clientDisconnected") == 1
+    assert world.count("pollingStopped") == world.polls
     assert world.chat.state == "ended"
 
 
@@ -122,9 +127,17 @@ def the_message_arrives_once(world, sent, _):
     assert texts.count("Hello") == 1
 
 
-def polling_goes_on(world, *_):
-    assert world.chat.state == "polling"
-    assert "poll" in [name for _, name in world.timeline.pending()]
+def both_arrive_once(world, first, second):
+    assert first
+    assert second
+    world.timeline.advance(10)
+    assert [message.text for message in world.chat.get_transcript().messages].count("hi") == 2
+    assert world.count("messageReceived") >= 1
+
+
+def it_goes_on(world, *_):
+    assert world.chat.state == world.steady
+    assert ("poll" if world.polls else "connect") in [name for _, name in world.timeline.pending()]
     world.timeline.advance(5)
     assert [message.text for message in world.chat.get_transcript().messages].count("Hello") == 1
 
@@ -144,8 +157,9 @@ MEETINGS = [
     ("endChat", "stopPoll", it_ends_once, True),
     ("endChat", "endChat", one_of_two_ends_it, True),
     ("sendMessage", "timers", the_message_arrives_once, True),
-    ("sendTyping", "timers", polling_goes_on, True),
-    ("startPoll", "timers", polling_goes_on, True),
+    ("sendMessage", "sendMessage", both_arrive_once, True),
+    ("sendTyping", "timers", it_goes_on, True),
+    ("startPoll", "timers", it_goes_on, True),
     ("stopPoll", "timers", polling_has_stopped, True),
     *(
         ("close", other, nothing_comes_after_closing, other != "startChat")
@@ -167,6 +181,10 @@ def names(meeting) -> str:
     return f"{meeting[0]} and {meeting[1]}"
 
 
+PUSHED = [meeting for meeting in MEETINGS if not {"startPoll", "stopPoll"} & set(meeting[:2])]
+"""Those that there are where nothing is polled."""
+
+
 @pytest.mark.parametrize("meeting", MEETINGS, ids=names)
 def test_wherever_two_threads_meet_both_come_out_as_they_should(meeting, laws):
     assert meet(laws, "v2", meeting, takeovers=1) > 20
@@ -185,6 +203,14 @@ def test_wherever_two_threads_meet_twice_both_come_out_as_they_should(meeting, l
 @pytest.mark.parametrize("meeting", MEETINGS, ids=names)
 def test_two_threads_meet_on_the_other_polled_transports_too(meeting, transport, laws):
     assert meet(laws, transport, meeting, takeovers=1) > 20
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("mishap", ["", "forget_clients", "hang_up"])
+@pytest.mark.parametrize("meeting", PUSHED, ids=names)
+def test_two_threads_meet_over_cometd_too(meeting, mishap, laws):
+    assert meet(laws, "cometd", meeting, takeovers=1, mishap=mishap if meeting[3] else "") > 20
 
 
 def test_two_locks_in_opposite_orders_are_found_to_deadlock():
