@@ -105,82 +105,134 @@ class Async(Struct, frozen=True, kw_only=True, rename=documented):
     """`transport.async`: asynchronous chat, and the three functions that keep its session data."""
 
     enabled: bool = False
+    """Whether a chat that is left goes dormant, to be taken up again whenever it is."""
     get_session_data: Any = None
+    """Called as `(session_data, cookie, options)` with each new state of the session, to keep it."""
     set_session_data: Any = None
+    """Called as `(open, cookie, options)` when a service opens; gives back what was kept, or nothing."""
     delete_session_data: Any = None
+    """Called as `(error_data, cookie, options)` when the session is lost, to forget it."""
 
 
 class TransportSection(Masked, frozen=True, kw_only=True, rename=documented):
     """`transport`: the v3 API; its presence chooses it."""
 
     type: str = "pureengage-v3-rest"
+    """The only documented one."""
     data_url: str = ""
+    """Where sessions are begun, an http(s) URL; always required."""
     endpoint: str = ""
+    """The endpoint on which a chat is begun; always required."""
     headers: dict[str, str] = field(default_factory=dict)
+    """Sent with every request, `x-api-key` among them."""
     asynchronous: Async = field(default_factory=Async)
+    """Asynchronous chat."""
     stream: str = ""
+    """Named when a chat is begun, where it is not empty."""
     client_type: str = ""
+    """Named when a chat is begun, where it is not empty."""
     poll_timeout: float = 3000
+    """Milliseconds between two polls."""
     poll_interval_multiplier: float = 1.2
+    """By which that grows with each failed poll, up to 30 seconds."""
     max_message_page_size: int = 20
+    """How many messages a page of the history has at most."""
 
 
 class Tls(Masked, frozen=True, kw_only=True, rename=documented):
     """`client.tls`: verification is on; `ca` names a file of authorities, `cert` and `key` a client certificate."""
 
     verify: bool = True
+    """Whether the server has to prove who it is."""
     ca: str = ""
+    """A file of authorities to trust, in place of the system's."""
     cert: str = ""
+    """A file with a client certificate."""
     key: str = ""
+    """The file of its key, where that is another one."""
     key_password: str = ""
+    """What opens the key."""
 
 
 class Retry(Struct, frozen=True, kw_only=True, rename=documented):
     """`client.retry`: repeats of a poll on a dropped keep-alive connection, and the longest Retry-After obeyed (ms)."""
 
     stale_connection: int = 1
+    """How often a poll is repeated at once on a kept connection that turns out to be dead."""
     retry_after_cap: float = 300_000
+    """Milliseconds beyond which a Retry-After is not obeyed."""
 
 
 class Client(Masked, frozen=True, kw_only=True, rename=documented):
     """`client`: what the reference lacks. Times in milliseconds, sizes in bytes, `pollJitter` a share from 0 to 1."""
 
     tls: Tls = field(default_factory=Tls)
+    """How the server proves who it is, and the client, if asked."""
     proxy: str = ""
+    """The URL of an HTTP(S) proxy, which may carry credentials."""
     headers: dict[str, str] = field(default_factory=dict)
+    """Sent with every request, on every transport."""
     retry: Retry = field(default_factory=Retry)
+    """What is repeated, and how long a server may have one wait."""
     poll_jitter: float = 0.0
+    """The share of each delay between polls, from 0 to 1, that chance may take off it."""
     max_answer_size: int = 16 * 1024 * 1024
+    """Bytes of an answer at most."""
     max_download_size: int = 256 * 1024 * 1024
+    """Bytes of a downloaded file at most."""
     delivery_timeout: float = 1000
+    """Milliseconds for which a command waits for handlers on another thread."""
     on_handler_error: Any = None
+    """Called as `(error, event)` when a handler raises."""
     download_dir: str = "."
+    """Where `downloadFile` puts files."""
 
 
 class Config(Masked, frozen=True, kw_only=True, rename=documented):
     """The `_genesys.widgets.webchat` object; defaults are the documented ones."""
 
     apikey: str = ""
+    """The secret of an API gateway, sent as a header of v2."""
     endpoint: str = ""
+    """The endpoint on which a chat is begun."""
     data_url: str = ""
+    """The v2 chat service, an http(s) URL; required unless `cometD` or `transport` chooses otherwise."""
     enable_custom_header: bool = False
+    """Whether the headers of `main.header` go with every request."""
     user_data: dict[str, Any] = field(default_factory=dict)
+    """Attached to every chat that is begun; what a command gives lies above."""
     ajax_timeout: float = 3000
+    """Milliseconds for a request from its beginning to the last byte of its answer."""
     xhr_fields: XhrFields = field(default_factory=XhrFields)
+    """Whether cookies are kept."""
     poll_exception_limit: int = 5
+    """How many polls may fail one after the other; with the next the chat is offline."""
     restore_timeout: float = 60_000
+    """Milliseconds since the last answer after which a session is not restored any more (v2 and CometD)."""
     poll_rate: float = 3000
+    """Milliseconds between two polls where `dynamicPolling` is off."""
     poll_rate_min: float = 500
+    """Milliseconds between two polls after activity."""
     poll_rate_max: float = 3000
+    """Milliseconds between two polls at most."""
     poll_rate_mult: float = 1.2
+    """By which the delay grows with each poll."""
     dynamic_polling: bool = True
+    """Whether polls come closer after activity."""
     max_message_length: int = 0
+    """Characters of a message at most; 0 for no limit."""
     file_upload_timeout: float = 0
+    """Milliseconds for an upload; 0 for no limit."""
     enable_url_trailing_slash: bool = True
+    """Whether the paths of v2 end with a slash."""
     comet_d: CometD = field(default_factory=CometD)
+    """The v2 API pushed over CometD."""
     transport: TransportSection | None = None
+    """The v3 API."""
     client: Client = field(default_factory=Client)
+    """What the reference lacks."""
     main_header: dict[str, str] = field(default_factory=dict)
+    """`main.header` of the whole widgets object."""
 
     @classmethod
     def read(cls, given: Mapping[str, Any] | Config) -> Config:

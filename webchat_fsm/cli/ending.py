@@ -22,7 +22,8 @@ def require(*extras: str) -> None:
     """Raise `MissingExtraError` unless all packages of these extras can be imported."""
     missing = [package for extra in extras for package in EXTRAS[extra] if find_spec(package) is None]
     if missing:
-        install = f"pip install 'webchat-fsm[{','.join(extras)}]'"
+        names = ",".join(extras)
+        install = f"pip install 'webchat-fsm[{names}]', or '.[{names}]' in a checkout"
         raise MissingExtraError(f"this command needs {' and '.join(missing)}: {install}")
 
 

@@ -14,7 +14,7 @@ from webchat_fsm.diagram import dot
 if TYPE_CHECKING:
     from webchat_fsm.diagram.graph import Graph
 
-MISSING = "drawing an SVG needs Graphviz: pip install 'webchat-fsm[diagrams]'"
+MISSING = "drawing an SVG needs Graphviz: pip install 'webchat-fsm[diagrams]', or '.[diagrams]' in a checkout"
 
 _COMMENT = re.compile(r"<!--.*?-->\n?", re.DOTALL)
 _TITLE_OF_NODE = re.compile(r'(class="node">\n<title>[^<]*</title>\n<path [^>]*/>\n<text )')
