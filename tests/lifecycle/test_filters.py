@@ -271,6 +271,29 @@ def test_a_preprocessor_is_told_what_is_restored(stage):
     assert seen == [True, None]
 
 
+def test_a_preprocessor_sees_a_restored_message_again_where_the_same_service_opens_again(stage):
+    chat = stage.start()
+    chat.register_pre_processor(mutates)
+    stage.agent().say("Hello")
+    stage.advance(3)
+    for _ in range(2):
+        assert "HELLO" in [message.text for message in chat.get_transcript().messages]
+        chat.close()
+        chat.open()
+
+
+def test_a_preprocessor_does_not_see_what_a_saved_filter_hides(stage):
+    chat, seen = stage.start(), []
+    chat.add_prefilter(re.compile("secret"))
+    stage.agent().say("a secret")
+    chat.close()
+    later = stage.client()
+    later.register_pre_processor(lambda message: seen.append(message["text"]))
+    later.open()
+    assert "a secret" not in seen
+    assert later.state == "polling"
+
+
 def test_the_registered_function_is_given_back(stage):
     chat = stage.open()
     assert chat.register_pre_processor(mutates) is mutates

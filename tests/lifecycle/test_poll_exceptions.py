@@ -78,7 +78,7 @@ COUNTED = {
     "statusCode 1 with chatEnded": ({"server_status": 1, "chat_ended": True}, ["connectionPending"]),
     "statusCode 2": ({"server_status": 2, "chat_ended": False}, ["error", "connectionPending"]),
     "statusCode 7": ({"server_status": 7, "chat_ended": False}, ["error", "connectionPending"]),
-    "HTTP 400": ({"http_status": 400, "errors": (204,)}, ["error", "connectionPending"]),
+    "HTTP 400": ({"http_status": 400, "errors": (235,)}, ["error", "connectionPending"]),
     "HTTP 401": ({"http_status": 401}, ["error", "connectionPending"]),
     "HTTP 403": ({"http_status": 403}, ["error", "connectionPending"]),
     "HTTP 500": ({"http_status": 500}, ["error", "connectionPending"]),

@@ -167,6 +167,30 @@ def test_what_cannot_be_sent_rejects_and_the_chat_goes_on(stage):
     assert chat.send_message("Hello").status == "sent"
 
 
+def test_what_is_given_while_restoring_lies_above_what_was_saved(stage):
+    stage.start(userData={"tier": "old", "page": "/"}).close()
+    later = stage.client()
+    later.subscribe("ready", lambda event: later.update_user_data({"tier": "new"}))
+    later.open()
+    stage.advance(0)
+    assert stage.asked("updateData")[-1]["userData"] == {"tier": "new"}
+    later.end_chat()
+    assert later.update_user_data({}) == {"tier": "new", "page": "/"}
+
+
+@pytest.mark.parametrize("beside", [None, {"page": "beside"}])
+def test_user_data_may_stand_in_the_form(stage, beside):
+    chat = stage.open()
+    form = {"nickname": "Jonny", "userData": {"page": "form"}}
+    assert chat.command("startChat", {"form": form, **({"userData": beside} if beside else {})})
+    assert stage.server.core.current_chat().user_data == (beside or {"page": "form"})
+
+
+def test_user_data_in_the_form_that_are_none_are_refused(stage):
+    outcome = stage.open().command("startChat", {"form": {"nickname": "Jonny", "userData": "nonsense"}})
+    assert outcome.reason == "malformed data object provided in userData property"
+
+
 def test_in_a_chat_only_the_new_keys_are_sent(stage):
     chat = stage.start(userData={"tier": "gold"})
     assert chat.update_user_data({"page": "/help"}).status == 200

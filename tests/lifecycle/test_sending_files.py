@@ -6,7 +6,7 @@ import io
 
 import pytest
 
-from tests.lifecycle.stage import Paper, Unreadable
+from tests.lifecycle.stage import Paper, Unreadable, envelope
 from webchat_fsm import CommandRejected
 from webchat_fsm.server import ServerOptions
 from webchat_fsm.testing import TestServer
@@ -211,6 +211,30 @@ def test_a_header_of_the_server_cannot_choose_the_folder_either(stage, tmp_path)
     disposition = "attachment; filename*=UTF-8''..%2F..%2Fevil.sh"
     stage.http.answer("download", b"x", **{"content-disposition": disposition})
     assert chat.download_file("any", tmp_path) == tmp_path / "evil.sh"
+
+
+@pytest.mark.parametrize("code", [0, 1, 2])
+def test_an_envelope_in_place_of_the_file_is_told_and_not_written(stage, tmp_path, code):
+    chat = stage.start()
+    stage.http.answer("download", envelope(statusCode=code, errors=[{"code": 235, "advice": "No such file"}]))
+    outcome = chat.command("downloadFile", {"fileId": "any", "to": tmp_path})
+    assert outcome.status == "rejected"
+    assert list(tmp_path.iterdir()) == []
+    assert chat.state == "polling"
+
+
+def test_a_download_after_the_end_of_the_chat_ends_it_here_too(stage, tmp_path):
+    chat = stage.start()
+    file = stage.agent().send_file("report.pdf", b"%PDF")
+    stage.server.end()
+    assert not chat.command("downloadFile", {"fileId": file.id, "to": tmp_path})
+    assert chat.state == "ended"
+
+
+def test_a_file_that_looks_like_an_answer_is_a_file_where_it_has_a_name(stage, tmp_path):
+    chat = stage.start()
+    file = stage.agent().send_file("answer.json", b'{"statusCode": 2}')
+    assert chat.download_file(file.id, tmp_path).read_bytes() == b'{"statusCode": 2}'
 
 
 def test_without_a_name_in_the_answer_the_transcript_gives_it_and_then_the_id(stage, tmp_path):

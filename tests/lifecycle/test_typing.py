@@ -129,6 +129,49 @@ def test_the_preview_travels_with_each_poll_and_a_change_of_it_counts_as_typing(
     assert stage.asked("refresh")[-1]["message"] == "hel"
 
 
+def test_what_is_typed_between_two_polls_is_one_burst(stage):
+    chat, field = stage.start(), Input()
+    chat.register_typing_preview_input(field)
+    for letter in "a long text that is typed slowly" * 4:
+        field.value += letter
+        stage.advance(0.25)
+    assert typing(stage) == ["clientTypingStarted"]
+    assert requests(stage) == ["startTyping"]
+
+
+def test_typing_is_noticed_where_polling_is_stopped(stage):
+    chat, field = stage.start(), Input()
+    chat.register_typing_preview_input(field)
+    chat.stop_poll()
+    field.value = "hel"
+    stage.advance(1)
+    assert typing(stage) == ["clientTypingStarted"]
+
+
+def test_typing_without_a_text_tells_what_the_input_holds(stage):
+    chat = stage.start()
+    chat.register_typing_preview_input(Input("draft"))
+    chat.send_typing()
+    assert stage.asked("startTyping")[0]["message"] == "draft"
+
+
+@pytest.mark.parametrize("refusal", [{"http_status": 400}, {"server_status": 2, "chat_ended": False}])
+def test_a_preview_that_is_too_long_is_left_out_and_the_messages_come(stage, refusal):
+    chat, field = stage.start(), Input()
+    chat.register_typing_preview_input(field)
+    stage.heard.take()
+    field.value = "x" * 5000
+    stage.server.faults.add(operation="refresh", errors=(204,), **refusal)
+    stage.agent().say("Hello")
+    stage.advance(5)
+    assert set(stage.heard.names) == {"clientTypingStarted", "clientTypingStopped", "agentConnected", "messageReceived"}
+    assert [fields["message"] for fields in stage.asked("refresh")[-2:]] == ["", ""]
+    assert chat.health().failures == 0
+    field.value = "short again"
+    stage.advance(3)
+    assert stage.asked("refresh")[-1]["message"] == "short again"
+
+
 def test_an_emptied_field_is_no_typing(stage):
     chat, field = stage.start(), Input("hel")
     chat.register_typing_preview_input(field)

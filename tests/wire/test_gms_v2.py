@@ -219,6 +219,16 @@ def test_the_vendors_sample_of_a_message():
     assert read.chat_ended is False
 
 
+def test_a_null_says_as_little_as_a_missing_field():
+    party = {"nickname": None, "participantId": None, "type": None}
+    told = [{"type": "Message", "text": None, "utcTime": None, "from": sender} for sender in (None, party)]
+    read = reply(call("refresh"), {"statusCode": 0, "chatEnded": None, "messages": told})
+    assert (read.verdict, read.chat_ended) == (Verdict.GOOD, False)
+    for arrival in read.arrivals:
+        assert arrival.message.sender == Sender(id=0, type="", name="")
+        assert (arrival.message.text, arrival.message.timestamp) == ("", 0)
+
+
 def test_the_live_sample_of_an_ended_chat():
     body = {
         "messages": [], "chatEnded": True, "statusCode": 2, "alias": "1323", "chatId": "0008TaFN3SE300RT",

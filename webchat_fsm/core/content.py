@@ -43,7 +43,7 @@ def take(
         _settle_receipt(turn, message)
         if not old:
             _tell(turn, message)
-        if not (message.type == "Message" and session.prefilters.hide(message.text)):
+        if not session.hides(message):
             seen = replace(arrival.shown or message, restoring=session.catching_up)
             session.transcript.add(arrival, seen)
             shown.append(arrival._replace(message=seen))

@@ -39,6 +39,7 @@ class Verdict(StrEnum):
     REFUSED = "refused (statusCode 2)"
     LOST = "session lost"
     THROTTLED = "too many requests"
+    PREVIEW_REFUSED = "typing preview too long"
     BAD = "badly answered"
     UNKNOWN_CLIENT = "unknown client"
     SILENT = "no complete answer"

@@ -44,7 +44,7 @@ def _before_state(asked: Asked) -> str:
 
 def _start_chat(turn: Turn, data: Json) -> None:
     form = data.get("form") if isinstance(data.get("form"), Mapping) else data
-    given = data.get("userData")
+    given = _start_data(data)
     if given is not None and not isinstance(given, Mapping):
         turn.reject(texts.MALFORMED_USER_DATA)
         return
@@ -57,6 +57,13 @@ def _start_chat(turn: Turn, data: Json) -> None:
         turn.call("start", "startChat", **data)
     else:
         link.begin(turn, "startChat", "start", **data)
+
+
+def _start_data(data: Json) -> Any:
+    """The user data of a start; the reference's v3 example can be read to have them in the form."""
+    form = data.get("form")
+    inside = form.get("userData") if isinstance(form, Mapping) else None
+    return inside if data.get("userData") is None else data["userData"]
 
 
 def _end_chat(turn: Turn, data: Json) -> None:
@@ -149,7 +156,9 @@ def _poll(turn: Turn, data: Json) -> None:
         turn.reject(texts.POLL_OUT)
         return
     session.timers.pop(Timer.POLL, None)
-    call = turn.call("refresh", "poll", message=str(data.get("preview") or ""), **_place(session))
+    preview = str(data.get("preview") or "")
+    message = preview if len(preview) < session.preview_limit else ""
+    call = turn.call("refresh", "poll", message=message, **_place(session))
     session.poll_out, session.poll_since = call.ticket, turn.now.timer
 
 

@@ -85,7 +85,9 @@ def _refresh(turn: Turn, call: Call, reply: Reply) -> None:
     session = turn.session
     session.poll_out = 0
     session.behind = not reply.good
-    failed = reply.verdict not in (Verdict.GOOD, Verdict.THROTTLED)
+    failed = reply.verdict not in _NO_FAILURES
+    if reply.verdict is Verdict.PREVIEW_REFUSED:
+        session.preview_limit = len(call.fields["message"])
     POLLED[reply.verdict](turn, reply)
     if session.state in (State.POLLING, State.OFFLINE):
         _schedule(turn, reply, failed=failed)
@@ -93,6 +95,9 @@ def _refresh(turn: Turn, call: Call, reply: Reply) -> None:
         turn.reject(fault(reply), reply.response, reply.error)
     else:
         turn.resolve()
+
+
+_NO_FAILURES = frozenset({Verdict.GOOD, Verdict.THROTTLED, Verdict.PREVIEW_REFUSED})
 
 
 def _schedule(turn: Turn, reply: Reply, *, failed: bool) -> None:
@@ -153,7 +158,7 @@ def _poll_silent(turn: Turn, reply: Reply) -> None:
     turn.fire(Trigger.POLL_FAILED)
 
 
-def _poll_throttled(turn: Turn, reply: Reply) -> None:
+def _poll_put_off(turn: Turn, reply: Reply) -> None:
     turn.fire(Trigger.ANSWERED)
 
 
@@ -167,7 +172,8 @@ POLLED: dict[Verdict, Callable[[Turn, Reply], None]] = {
     Verdict.REFUSED: _poll_refused,
     Verdict.BAD: _poll_bad,
     Verdict.SILENT: _poll_silent,
-    Verdict.THROTTLED: _poll_throttled,
+    Verdict.THROTTLED: _poll_put_off,
+    Verdict.PREVIEW_REFUSED: _poll_put_off,
     Verdict.LOST: _lost,
     Verdict.UNKNOWN_CLIENT: _poll_bad,
 }

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from msgspec import Struct
 
 from webchat_fsm.config import Config
-from webchat_fsm.core.facts import Moment, Timer
+from webchat_fsm.core.facts import Arrival, Moment, Timer
 from webchat_fsm.core.pace import Pace
 from webchat_fsm.core.participants import Participants
 from webchat_fsm.core.transcript import Prefilters, TranscriptBook
 from webchat_fsm.lifecycle.effects import SavedSession
 from webchat_fsm.lifecycle.table import Flag, Guard, State, Transport
-from webchat_fsm.lifecycle.words import Json, SessionData
+from webchat_fsm.lifecycle.words import Json, Message, SessionData
 
 PREVIEW_PERIOD = 1.0
-"""Seconds between two looks at the typing preview input where no poll takes it along."""
+"""Seconds between two looks at the typing preview input, sooner than a burst of typing ends."""
 
 TYPING_COUNTDOWN = 2.0
 """Seconds of silence after which the user is said to have stopped typing."""
@@ -111,6 +112,7 @@ class Session:
         "poll_out",
         "poll_since",
         "prefilters",
+        "preview_limit",
         "saved",
         "sendings",
         "session_data",
@@ -154,6 +156,7 @@ class Session:
         self.behind = False
         self.history_done = False
         self.watches_input = False
+        self.preview_limit: float = math.inf
 
     @property
     def transport(self) -> Transport:
@@ -198,9 +201,21 @@ class Session:
     def take_up(self, saved: SavedSession) -> None:
         """Become the session that was saved."""
         self.session_data = saved.session_data
-        self.user_data = {**self.user_data, **saved.user_data}
+        self.user_data = {**self.user_data, **saved.user_data, **self.unsent_user_data}
         self.prefilters.merge(saved.prefilters)
         self.nickname = saved.nickname
+
+    def unseen(self, arrivals: Iterable[Arrival]) -> list[Arrival]:
+        """The arrivals that are new, each once; a restored session starts afresh."""
+        book = TranscriptBook() if self.state is State.RESTORING else self.transcript
+        return book.unseen(arrivals)
+
+    def hides(self, message: Message) -> bool:
+        """Whether a prefilter hides a message, one of a session that is being restored too."""
+        if message.type != "Message":
+            return False
+        taken_up = Prefilters(self.saved.prefilters if self.state is State.RESTORING and self.saved else ())
+        return self.prefilters.hide(message.text) or taken_up.hide(message.text)
 
     def adopt(self, session_data: SessionData | None) -> None:
         """Take over the ids that an answer carried: the newest are the valid ones."""

@@ -123,8 +123,9 @@ class Prefilters:
 
     __slots__ = ("custom",)
 
-    def __init__(self) -> None:
+    def __init__(self, saved: Iterable[SavedFilter] = ()) -> None:
         self.custom: list[re.Pattern[str]] = []
+        self.merge(saved)
 
     def add(self, filters: Iterable[re.Pattern[str]]) -> None:
         """Add what is not there yet."""

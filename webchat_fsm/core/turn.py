@@ -69,9 +69,9 @@ class Turn:
             self.watch_input()
 
     def watch_input(self) -> None:
-        """Look at the typing preview input now and then, where no poll takes its value along."""
+        """Look at the typing preview input often enough for what is typed to be one burst."""
         session = self.session
-        if session.watches_input and session.state.has_session and not session.transport.polls:
+        if session.watches_input and session.state.has_session:
             session.timers.setdefault(Timer.PREVIEW, self.now.timer + PREVIEW_PERIOD)
 
     def _due(self, say: Say) -> bool:

@@ -72,6 +72,12 @@ def _filters(engine: Engine, config: Config, data: Mapping[str, Any]) -> Json:
     return {**data, "filters": drawn}
 
 
+def _typing(engine: Engine, config: Config, data: Mapping[str, Any]) -> Json:
+    """The preview of sendTyping; where none is given, what the registered input holds."""
+    given = data.get("message") or data.get("Message")
+    return {**data, "message": given or engine.preview()}
+
+
 def _start(engine: Engine, config: Config, data: Mapping[str, Any]) -> Json:
     """The form and the user data of startChat; data that cannot be written down are no data object."""
     given = data.get("userData")
@@ -99,6 +105,7 @@ _PREPARED: dict[str, Callable[[Engine, Config, Mapping[str, Any]], Json]] = {
     "registerTypingPreviewInput": _input,
     "restore": _session,
     "sendFile": _files,
+    "sendTyping": _typing,
     "startChat": _start,
     "updateUserData": _user_data,
 }

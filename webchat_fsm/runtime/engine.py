@@ -183,7 +183,7 @@ class Engine:
         if not reply.arrivals:
             return reply
         with self.lock:
-            fresh = {id(arrival) for arrival in self.session.transcript.unseen(reply.arrivals)}
+            fresh = {id(arrival) for arrival in self.session.unseen(reply.arrivals)}
             restoring = self.session.state is State.RESTORING or self.session.catching_up
         arrivals = tuple(
             self._shown(arrival, restoring=restoring) if id(arrival) in fresh else arrival for arrival in reply.arrivals
@@ -192,7 +192,7 @@ class Engine:
 
     def _shown(self, arrival: Arrival, *, restoring: bool) -> Arrival:
         message = arrival.message
-        if message.type == "Message" and self.session.prefilters.hide(message.text):
+        if self.session.hides(message):
             return arrival
         item = replace(message, restoring=restoring).item()
         for preprocessor in list(self.preprocessors):

@@ -40,25 +40,25 @@ MAX_INDEX = 2**53
 class WireParty(Struct, frozen=True, rename="camel"):
     """`from` of an event."""
 
-    nickname: str = ""
-    participant_id: int | str = 0
-    type: str = ""
+    nickname: str | None = None
+    participant_id: int | str | None = None
+    type: str | None = None
 
 
 class WireEvent(Struct, frozen=True, rename="camel"):
     """An event of the transcript; its type is whatever the server says."""
 
     type: str
-    party: WireParty = field(default_factory=WireParty, name="from")
+    party: WireParty | None = field(default=None, name="from")
     index: int | None = None
-    utc_time: int = 0
+    utc_time: int | None = None
     text: str | None = None
     user_data: dict[str, Any] | None = None
     event_attributes: Any = None
 
 
 class Envelope(Struct, frozen=True, rename="camel"):
-    """The answer to every operation; with statusCode 1 or 2 no other field can be trusted."""
+    """The answer to every operation; with statusCode 1 or 2 no other field can be trusted. A null says nothing."""
 
     status_code: int
     chat_id: str | None = None
@@ -66,13 +66,16 @@ class Envelope(Struct, frozen=True, rename="camel"):
     secure_key: str | None = None
     alias: str | None = None
     messages: list[WireEvent] | None = None
-    chat_ended: bool = False
+    chat_ended: bool | None = None
     idle_timer_expire: int | None = None
     user_data: dict[str, Any] | None = None
 
 
 _CARRIES_TRANSCRIPT = frozenset({"refresh", "restore"})
 """Operations whose messages are taken: no other request asks for them, and the first poll asks from position 1."""
+
+TEXT_TOO_LONG = "204"
+"""The server's error for a text that is too long, a typing preview's too."""
 
 _VERDICTS = {0: Verdict.GOOD, 1: Verdict.UNAVAILABLE, 2: Verdict.REFUSED}
 
@@ -211,22 +214,38 @@ def _json(value: Any) -> str:
 
 def read_file(call: Call, answer: HttpAnswer, url: str) -> Reply:
     """Read an HTTP answer that may be the bytes of a download."""
-    if call.operation == "download" and answer.status == 200:
+    if call.operation == "download" and answer.status == 200 and not _is_envelope(answer):
         value = (answer.body, answer.headers.get("content-disposition", ""))
         return Reply(verdict=Verdict.GOOD, response=Response(status=200, url=url), value=value)
     return read(call, answer, url)
+
+
+def _is_envelope(answer: HttpAnswer) -> bool:
+    """Whether the server says something in place of the file, which it would name."""
+    if "content-disposition" in answer.headers or not answer.body.lstrip().startswith(b"{"):
+        return False
+    body, _ = decoded(answer.body)
+    return isinstance(body, dict) and isinstance(body.get("statusCode"), int)
 
 
 def read(call: Call, answer: HttpAnswer, url: str) -> Reply:
     """Read an HTTP answer with an envelope in it."""
     body, fault = decoded(answer.body)
     response = Response(status=answer.status, body=body, errors=errors_of(body), url=url)
+    if _is_preview_refused(call, response):
+        return Reply(verdict=Verdict.PREVIEW_REFUSED, response=response)
     if not 200 <= answer.status < 300:
         return Reply(verdict=_http_verdict(call, answer.status), response=response, retry_after=retry_after(answer))
     if fault:
         return unreadable(call, response, fault)
     reply = read_envelope(call, body, response)
     return reply if call.operation in _CARRIES_TRANSCRIPT else replace(reply, arrivals=())
+
+
+def _is_preview_refused(call: Call, response: Response) -> bool:
+    """Whether a poll was answered with nothing but that its typing preview is too long."""
+    codes = {str(error.get("code")) for error in response.errors}
+    return call.operation == "refresh" and codes == {TEXT_TOO_LONG}
 
 
 def _http_verdict(call: Call, status: int) -> Verdict:
@@ -250,7 +269,7 @@ def read_envelope(call: Call, body: Any, response: Response) -> Reply:
         response=response,
         session_data=_session_data(call, envelope),
         arrivals=_arrivals(envelope, body),
-        chat_ended=envelope.chat_ended,
+        chat_ended=bool(envelope.chat_ended),
         idle_time_count_down=envelope.idle_timer_expire,
         limits=_limits_of(envelope) if call.operation == "limits" else None,
     )
@@ -262,6 +281,8 @@ def _lack(call: Call, envelope: Envelope, verdict: Verdict) -> str:
         return ""
     if call.operation == "start" and not (envelope.chat_id and envelope.secure_key):
         return "a start without chatId and secureKey - at `$`"
+    if call.operation == "download":
+        return "an envelope in place of the file - at `$`"
     if call.operation in ("refresh", "restore") and envelope.messages is None:
         return "Object missing required field `messages` - at `$`"
     for place, event in enumerate(envelope.messages or ()):
@@ -291,14 +312,14 @@ def _arrivals(envelope: Envelope, body: Json) -> tuple[Arrival, ...]:
 
 
 def _message(event: WireEvent) -> Message:
-    party, attributes = event.party, event.event_attributes
+    party, attributes = event.party or WireParty(), event.event_attributes
     typing = event.type in ("TypingStarted", "TypingStopped")
     return Message(
         index=event.index,
         type=event.type,
         text=_structured(attributes) or event.text or "",
-        sender=Sender(id=party.participant_id, type=_kind(party.type, attributes), name=party.nickname),
-        timestamp=event.utc_time,
+        sender=_sender(party, attributes),
+        timestamp=event.utc_time or 0,
         user_data=event.user_data or {},
         is_typing=event.type == "TypingStarted" if typing else None,
         file_details=event.user_data or {} if event.type == "FileUploaded" else None,
@@ -306,10 +327,11 @@ def _message(event: WireEvent) -> Message:
     )
 
 
-def _kind(kind: str, attributes: Any) -> str:
-    """Bot where the party style says so: the wire calls bots agents or externals."""
+def _sender(party: WireParty, attributes: Any) -> Sender:
+    """The sender, a bot where the party style says so: the wire calls bots agents or externals."""
     system = _inside(_inside(attributes, "GCTI_SYSTEM"), "party-info")
-    return "Bot" if _inside(system, "style") == "BOT" else kind
+    kind = "Bot" if _inside(system, "style") == "BOT" else party.type or ""
+    return Sender(id=party.participant_id or 0, type=kind, name=party.nickname or "")
 
 
 def _structured(attributes: Any) -> str:

@@ -51,19 +51,26 @@ LONGEST_NUMBER = 100
 class WireParty(Struct, frozen=True, rename="camel"):
     """`from` of a message."""
 
-    type: str = ""
-    participant_id: int | str = ""
+    type: str | None = None
+    participant_id: int | str | None = None
     nickname: str | None = None
     first_name: str | None = None
+
+    @property
+    def sender(self) -> Sender:
+        """The sender by the names of the bus."""
+        kind, known = self.type or "", self.participant_id
+        name = self.nickname or self.first_name or ""
+        return Sender(id="" if known is None else known, type=PARTIES.get(kind, kind), name=name)
 
 
 class WireMessage(Struct, frozen=True, rename="camel"):
     """A message as it travels; its type is whatever the server says."""
 
     type: str
-    party: WireParty = field(default_factory=WireParty, name="from")
+    party: WireParty | None = field(default=None, name="from")
     index: int | str | None = None
-    utc_time: int | str = 0
+    utc_time: int | str | None = None
     text: str | None = None
     url: str | None = None
     user_data: dict[str, Any] | None = None
@@ -73,7 +80,7 @@ class WireMessage(Struct, frozen=True, rename="camel"):
 class WireStatus(Struct, frozen=True):
     """How an operation went; a missing code means well."""
 
-    code: int | str = 0
+    code: int | str | None = 0
     message: str | None = None
 
 
@@ -82,13 +89,13 @@ class WireData(Struct, frozen=True, rename="camel"):
 
     client_token: str | None = None
     messages: list[WireMessage] | None = None
-    chat_ended: bool = False
+    chat_ended: bool | None = None
 
 
 class WireEnvelope(Struct, frozen=True):
-    """The answer to every operation."""
+    """The answer to every operation. A null says nothing."""
 
-    status: WireStatus = field(default_factory=WireStatus)
+    status: WireStatus | None = None
     data: WireData | None = None
 
 
@@ -181,9 +188,10 @@ class NexusV3:
         return self._read(call, answer, envelope, response)
 
     def _read(self, call: Call, answer: HttpAnswer, envelope: WireEnvelope, response: Response) -> Reply:
-        verdict = _verdict(call, answer.status, envelope.status.code)
+        status = envelope.status or WireStatus()
+        verdict = _verdict(call, answer.status, status.code or 0)
         if verdict is not Verdict.GOOD:
-            told = response if verdict is Verdict.LOST else self._with_error(response, envelope.status)
+            told = response if verdict is Verdict.LOST else self._with_error(response, status)
             return Reply(verdict=verdict, response=told, retry_after=retry_after(answer))
         data = envelope.data or WireData()
         if lack := _lack(call, data):
@@ -199,11 +207,11 @@ class NexusV3:
             response=response,
             session_data=session_data,
             arrivals=self._arrivals(data, response.body),
-            chat_ended=data.chat_ended and call.operation != "history",  # the last messages come by poll
+            chat_ended=bool(data.chat_ended) and call.operation != "history",  # the last messages come by poll
         )
 
     def _with_error(self, response: Response, status: WireStatus) -> Response:
-        code = "" if status.code in (0, 1) else str(status.code)
+        code = "" if status.code in (None, 0, 1) else str(status.code)
         error: Json = {"code": f"{self._section.type}-{code}" if code else "", "text": status.message or ""}
         return Response(status=response.status, body=response.body, errors=[error], url=response.url)
 
@@ -215,7 +223,6 @@ class NexusV3:
         )
 
     def _message(self, message: WireMessage, original: Json) -> Message:
-        party = message.party
         typing = message.type in ("TypingStarted", "TypingStopped")
         kept = {key: value for key, value in original.items() if key not in _NORMALISED}
         if isinstance(message.content, list):
@@ -224,12 +231,8 @@ class NexusV3:
             index=None if message.index is None else str(message.index).replace("-", ""),
             type=TYPES.get(message.type, message.type),
             text=(message.url if message.type == "PushUrl" and message.url else message.text) or "",
-            sender=Sender(
-                id=party.participant_id,
-                type=PARTIES.get(party.type, party.type),
-                name=party.nickname or party.first_name or "",
-            ),
-            timestamp=message.utc_time,
+            sender=(message.party or WireParty()).sender,
+            timestamp=message.utc_time or 0,
             user_data=message.user_data or {},
             is_typing=message.type == "TypingStarted" if typing else None,
             extra=kept,
@@ -348,8 +351,8 @@ def rank(index: int | str | None) -> tuple[int, ...] | None:
 def _original(message: WireMessage, original: Json) -> Json:
     """The wire's object, its sender named as on the bus."""
     party: Mapping[str, Any] = original.get("from") or {}
-    named = {"name": message.party.nickname or message.party.first_name or "", "id": message.party.participant_id}
-    return {**original, "from": {**party, **named, "type": PARTIES.get(message.party.type, message.party.type)}}
+    sender = (message.party or WireParty()).sender
+    return {**original, "from": {**party, "name": sender.name, "id": sender.id, "type": sender.type}}
 
 
 def _verdict(call: Call, status: int, code: int | str) -> Verdict:
