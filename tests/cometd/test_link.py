@@ -625,7 +625,7 @@ def test_a_refusal_in_a_chat_that_goes_on_is_an_error_only(line):
     chat = line.start()
     line.gateway.queue.append(push(envelope(statusCode=2, errors=[{"code": 100}])))
     line.advance(1)
-    assert (chat.state, line.heard.names) == ("active", ["error", "connectionPending"])
+    assert (chat.state, line.heard.names) == ("active", ["error"])
 
 
 @pytest.mark.parametrize(
@@ -648,6 +648,24 @@ def test_a_push_that_cannot_be_read_is_told_and_the_chat_goes_on(line, data):
     line.advance(2)
     assert line.heard.names == ["error", "connectionPending", "connectionRestored", "messageReceived"]
     assert chat.state == "active"
+
+
+def test_what_a_push_held_that_cannot_be_read_is_asked_for(line):
+    line.start()
+    line.gateway.add("Message", "held")
+    line.gateway.queue.append(push({"statusCode": 0, "messages": [7]}))
+    line.advance(2)
+    assert [one["data"]["transcriptPosition"] for one in line.gateway.all("requestNotifications")] == [2]
+    assert line.heard.texts() == ["held"]
+
+
+def test_refusals_of_what_the_user_asks_for_put_no_chat_offline(line):
+    chat = line.start()
+    for _ in range(7):
+        line.gateway.queue.append(push(envelope(statusCode=2, errors=[{"code": 204}])))
+        chat.command("sendMessage", {"message": "too long"})
+        line.advance(1)
+    assert (line.heard.take().count("error"), chat.state, chat.health().failures) == (7, "active", 0)
 
 
 def test_pushes_that_come_twice_or_in_disorder_are_told_once_each(line):

@@ -73,7 +73,7 @@ def test_where_the_very_first_poll_fails_the_next_asks_for_all_there_is(nexus, t
     agent.say("hello")
     fail(nexus, **trouble, takes_effect=True)
     nexus.advance(4)
-    assert nexus.queries() == [{}, {"count": "10000"}]
+    assert nexus.queries() == [{}, {"index": "0-0"}]
     assert nexus.heard.texts() == ["hello"]
     assert nexus.heard.names.count("clientConnected") == nexus.heard.names.count("agentConnected") == 1
 
@@ -245,6 +245,34 @@ def test_a_401_while_polling_is_an_error_and_the_session_stays(nexus):
     assert nexus.heard.take() == ["error"]
     assert nexus.chat.state == "polling"
     assert nexus.store.load() is not None
+
+
+@pytest.mark.parametrize("status", [500, 403, 429])
+def test_a_refusal_without_words_names_its_status(nexus, status):
+    chat = nexus.start()
+    nexus.http.answer("send", b"<html>", status)
+    assert f"HTTP status {status}" in repr(chat.command("sendMessage", {"message": "hi"}))
+
+
+def test_times_are_milliseconds_whatever_the_wire_has(nexus):
+    chat = nexus.start()
+    ann = nexus.agent()
+    nexus.advance(3)
+    begun = round((nexus.timeline.now() - 3) * 1000)
+    ann.say("hello")
+    nexus.advance(3)
+    ann.leave()
+    nexus.advance(3)
+    stats = chat.get_stats()
+    (agent,) = stats.agents.values()
+    assert stats.duration == stats.end_time - stats.start_time == 6000
+    assert (agent.connected_time, agent.disconnected_time) == (begun, begun + 6000)
+
+
+def test_the_sender_on_the_bus_has_both_names_of_its_id(nexus):
+    nexus.chatting("hello")
+    sender = nexus.chat.get_transcript().messages[-1].item()["from"]
+    assert sender["participantId"] == sender["id"] != ""
 
 
 def test_what_would_be_told_on_v2_is_never_told_on_v3(nexus):

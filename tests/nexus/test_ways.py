@@ -165,7 +165,7 @@ def test_an_interrupted_start_is_idle_again(nexus):
         (0, b"", ["restoreFailed"], True),
         (429, b"", ["restoreFailed"], True),
         (500, b"", ["restoreFailed", "error"], True),
-        (401, b"", ["restoreFailed", "error"], False),
+        (401, b"", ["restoreFailed", "error"], True),
         (404, b"", ["restoreFailed", "error"], False),
         (200, b"?", ["restoreFailed", "error"], True),
         (200, envelope(messages=[], chatEnded=True), ["restoreFailed"], False),

@@ -157,12 +157,22 @@ def test_an_unknown_client_is_a_402_with_advice_only_on_connect(open_browser):
     assert "advice" not in publish
 
 
-def test_without_its_cookie_a_client_is_unknown(open_browser):
-    for required, successful in ((True, False), (False, True)):
-        browser = open_browser(require_cookie=required)
-        browser.shake()
-        browser.cookie = ""
-        assert browser.poll()[0]["successful"] is successful
+@pytest.mark.parametrize(
+    ("required", "cookie", "successful"),
+    [
+        (True, "", False),
+        (False, "", True),
+        (True, "BAYEUX_BROWSER=other", False),
+        (False, "BAYEUX_BROWSER=other", False),
+    ],
+)
+def test_a_missing_cookie_is_refused_where_it_is_required_and_another_ones_always(
+    open_browser, required, cookie, successful
+):
+    browser = open_browser(require_cookie=required)
+    browser.shake()
+    browser.cookie = cookie
+    assert browser.poll()[0]["successful"] is successful
 
 
 def test_a_client_without_a_connect_is_forgotten(open_browser):

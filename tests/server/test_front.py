@@ -66,12 +66,12 @@ def test_a_page_on_another_loopback_port_may_ask_and_read(front, http):
     asked = {
         "Origin": "http://localhost:8000",
         "Access-Control-Request-Method": "POST",
-        "Access-Control-Request-Headers": "apikey,content-type",
+        "Access-Control-Request-Headers": "apikey,content-type,X-Tenant",
     }
     preflight = http.request("OPTIONS", front.data_url(), headers=asked)
     assert preflight.status == 204
     allowed = preflight.headers["access-control-allow-headers"].split(", ")
-    assert {"content-type", "apikey", "authorization", "x-api-key", "x-nexus-client-key"} <= set(allowed)
+    assert {"content-type", "apikey", "authorization", "x-api-key", "x-nexus-client-key", "x-tenant"} <= set(allowed)
     answer = http.request("POST", front.data_url(), headers={"Origin": "http://localhost:8000"}, body="nickname=J")
     for headers in (preflight.headers, answer.headers):
         assert headers["access-control-allow-origin"] == "http://localhost:8000"

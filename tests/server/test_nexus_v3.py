@@ -110,6 +110,12 @@ def test_the_first_poll_brings_the_customers_joining(open_page):
     ]
 
 
+def test_a_number_in_a_json_body_counts_as_the_text_that_a_form_would_have_held(open_page):
+    page = open_page()
+    assert page.ask("POST", SESSIONS, json_body={"data": {"endpoint": "e", "nickname": 5}}).status == 200
+    assert page.server.chats[-1].client.sender.nickname == "5"
+
+
 @pytest.mark.parametrize(
     ("data", "code"),
     [

@@ -95,11 +95,11 @@ class Chats(RuleBasedStateMachine):
         typing = {one for one in known if one.type.startswith("Typing")}
         own = {one for one in typing if one.kind == "Client"}
         seen = [place for place, one in enumerate(known) if one.index in self.model.seen]
-        if self.model.behind and seen and not restoring:  # asked for is all behind the last one seen, typing too
-            self.passed |= {one for one in known[: seen[-1] + 1] if one in typing}
-            return [one for one in known[seen[-1] + 1 :] if one not in own]
-        page = restoring or self.model.behind  # a page has no typing
-        self.passed |= typing if page else own
+        if self.model.behind and not restoring:  # asked for is all behind the last one seen, typing too
+            start = seen[-1] + 1 if seen else 0
+            self.passed |= {one for one in known[:start] if one in typing}
+            return [one for one in known[start:] if one not in own]
+        self.passed |= typing if restoring else own  # a page has no typing
         shown = [one for one in known if one not in self.passed]
         return shown[-20:] if restoring and self.transport == "v3-async" else shown
 

@@ -226,6 +226,8 @@ def hear(turn: Turn, call: Call, reply: Reply) -> None:
             on_reply.POLLED[push.verdict](turn, push)
             if push.good:
                 _heard_well(turn)
+            elif push.verdict is Verdict.BAD or push.arrivals:
+                turn.session.link.miss(turn.session.cursor)
 
 
 def _hear_start(turn: Turn, call: Call, push: Reply) -> None:

@@ -61,9 +61,11 @@ def _start_chat(turn: Turn, data: Json) -> None:
 
 def _start_data(data: Json) -> Any:
     """The user data of a start; the reference's v3 example can be read to have them in the form."""
-    form = data.get("form")
+    form, beside = data.get("form"), data.get("userData")
     inside = form.get("userData") if isinstance(form, Mapping) else None
-    return inside if data.get("userData") is None else data["userData"]
+    if isinstance(inside, Mapping) and isinstance(beside, Mapping):
+        return {**inside, **beside}
+    return inside if beside is None else beside
 
 
 def _end_chat(turn: Turn, data: Json) -> None:

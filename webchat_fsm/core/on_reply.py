@@ -143,7 +143,7 @@ def _poll_refused(turn: Turn, reply: Reply) -> None:
     if reply.chat_ended:
         turn.fire(Trigger.CONTENT_CAME, content=lambda: _take(turn, reply, trusted=False))
         turn.fire(Trigger.CHAT_ENDED)
-    else:
+    elif turn.session.transport.polls:  # a push of this kind refuses something that the user has asked for
         turn.fire(Trigger.POLL_FAILED)
 
 

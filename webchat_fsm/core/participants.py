@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from webchat_fsm.lifecycle.events import ATTENDING
-from webchat_fsm.lifecycle.words import Message, Participant
+from webchat_fsm.lifecycle.words import Message, Participant, milliseconds
 
 Key = int | str
 
@@ -57,9 +57,8 @@ class Participants:
         elif sender.type == "Bot":
             self._bots.add(sender.id)
         elif sender.type in ATTENDING:
-            joined = Participant(
-                id=sender.id, name=sender.name, type=sender.type, connected=True, connected_time=message.timestamp
-            )
+            since = milliseconds(message.timestamp)
+            joined = Participant(id=sender.id, name=sender.name, type=sender.type, connected=True, connected_time=since)
             self._agents = {**self._agents, sender.id: joined}
 
     def left(self, message: Message) -> None:
@@ -69,7 +68,7 @@ class Participants:
         self._bots.discard(sender.id)
         self.silent(sender.id)
         if known := self._agents.get(sender.id):
-            gone = replace(known, connected=False, disconnected_time=message.timestamp)
+            gone = replace(known, connected=False, disconnected_time=milliseconds(message.timestamp))
             self._agents = {**self._agents, sender.id: gone}
 
     def all_left(self, now: float) -> None:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from webchat_fsm.core.facts import Arrival
 from webchat_fsm.lifecycle.effects import SavedFilter
-from webchat_fsm.lifecycle.words import Json, Message, Stats, Transcript
+from webchat_fsm.lifecycle.words import Json, Message, Stats, Transcript, milliseconds
 
 LONGEST_POSITION = 100
 """Digits of an index, beyond which it is none."""
@@ -93,8 +93,8 @@ class TranscriptBook:
         """Times of the first and the last message, and what lies between in milliseconds."""
         if not self._entries:
             return Stats(agents={})
-        first, last = self._entries[0].message.timestamp, self._entries[-1].message.timestamp
-        duration = last - first if isinstance(first, int) and isinstance(last, int) else None
+        first, last = (milliseconds(self._entries[place].message.timestamp) for place in (0, -1))
+        duration = None if first is None or last is None else last - first
         return Stats(agents={}, start_time=first, end_time=last, duration=duration)
 
 

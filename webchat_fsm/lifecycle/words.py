@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from msgspec import Struct, field
@@ -23,12 +24,32 @@ def scalars(value: str) -> str:
     return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
+def milliseconds(timestamp: int | str) -> int | None:
+    """A timestamp in milliseconds since the epoch, told as that or in the words of ISO 8601; None for no time."""
+    if isinstance(timestamp, int):
+        return timestamp or None
+    try:
+        told = datetime.fromisoformat(timestamp)
+    except (TypeError, ValueError):  # a preprocessor may have put anything there
+        return None
+    return round((told if told.tzinfo else told.replace(tzinfo=UTC)).timestamp() * 1000)
+
+
 class Sender(Struct, frozen=True, kw_only=True):
-    """Who a message is from; `type` is Client, Agent, Supervisor, Bot or External, `id` the participant's."""
+    """Who a message is from; `type` is Client, Agent, Supervisor, Bot or External, `id` the participant's.
+
+    `participant_id` is the id once more where the bus form names it so, on v3.
+    """
 
     id: int | str = ""
     type: str = ""
     name: str = ""
+    participant_id: str = ""
+
+    def item(self) -> Json:
+        """The sender as the bus carries it."""
+        item: Json = {"id": self.id, "type": self.type, "name": self.name}
+        return {**item, "participantId": self.participant_id} if self.participant_id else item
 
 
 class Message(Struct, frozen=True, kw_only=True):
@@ -60,7 +81,7 @@ class Message(Struct, frozen=True, kw_only=True):
             "html": False,
             "bubble": {},
             "userData": dict(self.user_data),
-            "from": {"id": self.sender.id, "type": self.sender.type, "name": self.sender.name},
+            "from": self.sender.item(),
             **self.extra,
         }
         if self.is_typing is not None:
@@ -85,6 +106,7 @@ class Message(Struct, frozen=True, kw_only=True):
                 id=sender.get("id", self.sender.id),
                 type=str(sender.get("type", self.sender.type)),
                 name=str(sender.get("name", self.sender.name)),
+                participant_id=self.sender.participant_id,
             ),
             timestamp=item.get("timestamp", self.timestamp),
             user_data=dict(item.get("userData") or {}),
@@ -100,14 +122,14 @@ _ITEM_KEYS = frozenset(
 
 
 class Participant(Struct, frozen=True, kw_only=True):
-    """An agent or a supervisor of this chat; times are the server's milliseconds, None while there is none."""
+    """An agent or a supervisor of this chat; times are the server's, in milliseconds, None while there is none."""
 
     id: int | str
     name: str
     type: str
     connected: bool
-    connected_time: int | str | None = None
-    disconnected_time: int | str | None = None
+    connected_time: int | None = None
+    disconnected_time: int | None = None
 
     @property
     def supervisor(self) -> bool:
@@ -136,11 +158,11 @@ class Agents(Struct, frozen=True):
 
 
 class Stats(Struct, frozen=True, kw_only=True):
-    """Start, end and duration of the chat by its first and last message, None while there is none."""
+    """Start, end and duration of the chat by its first and last message, in milliseconds, None while there is none."""
 
     agents: dict[int | str, Participant]
-    start_time: int | str | None = None
-    end_time: int | str | None = None
+    start_time: int | None = None
+    end_time: int | None = None
     duration: int | None = None
 
     def item(self) -> Json:

@@ -59,6 +59,11 @@ class CookieJar:
             self._store.save(document)
 
 
+def _plain(cursor: int | str) -> int | str:
+    """The index of the last message as pages know it, without its hyphen; 0 before the first."""
+    return 0 if cursor == 1 else str(cursor).replace("-", "")
+
+
 class HookStore:
     """Hands session data out when they change, and asks for them; get and set count only together."""
 
@@ -75,7 +80,7 @@ class HookStore:
 
     def save(self, document: SavedSession) -> None:
         """Give `getSessionData` the data, where they have changed."""
-        data = {**document.session_data.item(Transport.V3_ASYNC), "messageIndex": document.cursor}
+        data = {**document.session_data.item(Transport.V3_ASYNC), "messageIndex": _plain(document.cursor)}
         if data == self._handed:
             return
         before, self._handed = self._handed, data  # at once, as the function may give a command that saves again

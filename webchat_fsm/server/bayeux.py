@@ -232,9 +232,10 @@ class Bayeux:
     def _known(self, message: Wire, browser: str) -> Client | None:
         self._sweep()
         client = self.clients.get(str(message.get("clientId")))
-        if client is None or (self._centre.options.require_cookie and browser != client.browser):
+        if client is None:
             return None
-        return client
+        missing = not browser and not self._centre.options.require_cookie
+        return client if missing or browser == client.browser else None
 
     def _sweep(self) -> None:
         oldest = self._centre.now - self._centre.options.max_interval

@@ -148,7 +148,7 @@ class NexusV3:
         return {"entity": entity, "clientToken": tokens.sign(said, self._secret)}
 
     def _created(self, call: Call) -> Chat:
-        names = {name: text for name in call.data if isinstance(text := call.data[name], str)}
+        names = {name: text for name in call.data if (text := text_of(call.data, name)) is not None}
         endpoint = names.get("endpoint", "")
         if not endpoint or endpoint not in (self._centre.options.endpoints or (endpoint,)):
             raise NexusRefusedError("INVALID_ENDPOINT")

@@ -23,12 +23,18 @@ def preflight(request: HttpRequest) -> HttpAnswer:
     """The answer to an OPTIONS request; who may call is said by `open_to`."""
     headers = {
         "access-control-allow-methods": _METHODS,
-        "access-control-allow-headers": _HEADERS,
+        "access-control-allow-headers": ", ".join([_HEADERS, *_asked_for(request)]),
         "access-control-max-age": "600",
     }
     if "access-control-request-private-network" in request.headers:
         headers["access-control-allow-private-network"] = "true"
     return HttpAnswer(204, headers)
+
+
+def _asked_for(request: HttpRequest) -> list[str]:
+    """The custom headers that a page is going to send."""
+    asked = request.headers.get("access-control-request-headers", "").lower().split(",")
+    return [name.strip() for name in asked if name.strip() and name.strip() not in _HEADERS.split(", ")]
 
 
 def open_to(request: HttpRequest, options: ServerOptions, answer: HttpAnswer) -> HttpAnswer:

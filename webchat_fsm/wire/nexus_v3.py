@@ -35,6 +35,9 @@ from webchat_fsm.wire.request import (
 WHOLE_TRANSCRIPT = 10_000
 """How many messages a restore asks for where there are no pages."""
 
+BEFORE_ALL = "0-0"
+"""The index behind which the whole transcript stands."""
+
 TYPES = {"Text": "Message"}
 PARTIES = {"Customer": "Client"}
 """Names of the wire and of the bus, where they differ."""
@@ -61,7 +64,8 @@ class WireParty(Struct, frozen=True, rename="camel"):
         """The sender by the names of the bus."""
         kind, known = self.type or "", self.participant_id
         name = self.nickname or self.first_name or ""
-        return Sender(id="" if known is None else known, type=PARTIES.get(kind, kind), name=name)
+        key = "" if known is None else str(known)
+        return Sender(id=key, type=PARTIES.get(kind, kind), name=name, participant_id=key)
 
 
 class WireMessage(Struct, frozen=True, rename="camel"):
@@ -189,7 +193,7 @@ class NexusV3:
 
     def _read(self, call: Call, answer: HttpAnswer, envelope: WireEnvelope, response: Response) -> Reply:
         status = envelope.status or WireStatus()
-        verdict = _verdict(call, answer.status, status.code or 0)
+        verdict = self._verdict(call, answer.status, status.code or 0)
         if verdict is not Verdict.GOOD:
             told = response if verdict is Verdict.LOST else self._with_error(response, status)
             return Reply(verdict=verdict, response=told, retry_after=retry_after(answer))
@@ -210,8 +214,21 @@ class NexusV3:
             chat_ended=bool(data.chat_ended) and call.operation != "history",  # the last messages come by poll
         )
 
+    def _verdict(self, call: Call, status: int, code: int | str) -> Verdict:
+        resuming = self._section.asynchronous.enabled and call.operation in ("resume", "restore")
+        if code == "INVALID_SESSION" or (status == 404 and call.operation not in ("start", "fetch")):
+            return Verdict.LOST
+        if status == 401 and resuming:
+            return Verdict.LOST
+        if status == 429:
+            return Verdict.THROTTLED
+        good = 200 <= status < 300 and code in ("SUCCESS", 0, "0", "")
+        return Verdict.GOOD if good else Verdict.BAD
+
     def _with_error(self, response: Response, status: WireStatus) -> Response:
         code = "" if status.code in (None, 0, 1) else str(status.code)
+        if not (code or status.message):
+            return response
         error: Json = {"code": f"{self._section.type}-{code}" if code else "", "text": status.message or ""}
         return Response(status=response.status, body=response.body, errors=[error], url=response.url)
 
@@ -266,7 +283,7 @@ class NexusV3:
         query = ""
         if call.fields.get("catch_up"):
             seen = call.fields["position"]
-            query = "?" + urlencode({"count": WHOLE_TRANSCRIPT} if seen == 1 else {"index": str(seen)})
+            query = "?" + urlencode({"index": BEFORE_ALL if seen == 1 else str(seen)})
         return "GET", f"{self._session(call)}/messages{query}", []
 
     def _restore(self, call: Call) -> Target:
@@ -353,18 +370,6 @@ def _original(message: WireMessage, original: Json) -> Json:
     party: Mapping[str, Any] = original.get("from") or {}
     sender = (message.party or WireParty()).sender
     return {**original, "from": {**party, "name": sender.name, "id": sender.id, "type": sender.type}}
-
-
-def _verdict(call: Call, status: int, code: int | str) -> Verdict:
-    restoring = call.operation in ("resume", "restore")
-    if code == "INVALID_SESSION" or (status == 404 and call.operation not in ("start", "fetch")):
-        return Verdict.LOST
-    if status == 401 and restoring:
-        return Verdict.LOST
-    if status == 429:
-        return Verdict.THROTTLED
-    good = 200 <= status < 300 and code in ("SUCCESS", 0, "0", "")
-    return Verdict.GOOD if good else Verdict.BAD
 
 
 def _lack(call: Call, data: WireData) -> str:
