@@ -243,6 +243,29 @@ def test_one_poll_at_a_time(play):
     assert play.due().call is not None
 
 
+def test_a_countdown_that_fell_due_as_the_user_typed_again_is_not_over(play):
+    play.start()
+    play.ask("sendTyping", {"message": "h"})
+    play.move(2.0)
+    del play.session.timers[Timer.TYPING]  # the driver has taken it
+    play.ask("sendTyping", {"message": "he"})
+    play.told()
+    assert play.due(Timer.TYPING).call is None
+    assert play.told() == []
+    play.move(2.0)
+    assert play.due(Timer.TYPING).call.operation == "stopTyping"
+    assert play.told() == ["clientTypingStopped"]
+
+
+def test_a_countdown_that_fell_due_as_a_message_was_sent_stops_nothing_more(play):
+    play.start()
+    play.ask("sendTyping", {"message": "h"})
+    play.move(2.0)
+    del play.session.timers[Timer.TYPING]
+    play.ask("sendMessage", {"message": "hello"})
+    assert play.due(Timer.TYPING).call is None
+
+
 def test_a_timer_of_a_closed_service_does_nothing(play):
     play.start()
     play.take(Closed())

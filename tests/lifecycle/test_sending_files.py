@@ -189,6 +189,7 @@ HOSTILE = {
     'quo"te.txt': "quo_te.txt",
     "trailing/": "download",
     "Überraschung.txt": "Überraschung.txt",
+    "长" * 90 + ".txt": "长" * 65 + ".txt",
 }
 
 
@@ -204,6 +205,13 @@ def test_a_name_from_the_server_is_reduced_to_a_bare_file_name(stage, tmp_path, 
     assert not any(character in path.name for character in '\x00\r\n/\\:"')
     if HOSTILE[name] is not None:
         assert path.name == HOSTILE[name]
+
+
+@pytest.mark.parametrize("encoding", ["undefined''x", "idna''%ff", "unicode_escape''%5Cud800", "utf-8%00''a"])
+def test_a_name_in_an_encoding_that_is_none_is_no_name(stage, tmp_path, encoding):
+    chat = stage.start()
+    stage.http.answer("download", b"x", **{"content-disposition": f"attachment; filename*={encoding}"})
+    assert chat.download_file("any", tmp_path).parent == tmp_path
 
 
 def test_a_header_of_the_server_cannot_choose_the_folder_either(stage, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import threading
 
@@ -205,6 +206,39 @@ def test_a_handler_that_blocks_keeps_close_for_its_timeout_at_most_and_close_is_
     gate.set()
     assert chat.close()
     assert heard == []
+
+
+@pytest.mark.parametrize("way", ["a message", "a slow file"])
+def test_what_was_about_to_be_sent_is_not_sent_after_close(on_front, front, in_threads, monkeypatch, way):
+    chat, reached, gate, outcomes = on_front(), threading.Event(), threading.Event(), []
+    chat.open()
+    chat.start_chat(nickname="Jonny")
+
+    def hold():
+        reached.set()
+        gate.wait(10.0)
+
+    class Slow(io.BytesIO):
+        name = "a.txt"
+
+        def read(self, *size):
+            hold()
+            return super().read(*size)
+
+    if way == "a message":
+        build = chat._engine._dialect.request
+        monkeypatch.setattr(
+            chat._engine._dialect, "request", lambda call: (call.operation == "send" and hold(), build(call))[1]
+        )
+        (thread,) = in_threads(lambda: outcomes.append(chat.command("sendMessage", {"message": "late"})))
+    else:
+        (thread,) = in_threads(lambda: outcomes.append(chat.command("sendFile", {"files": Slow(b"late")})))
+    assert reached.wait(5.0)
+    assert chat.close()
+    gate.set()
+    thread.join(5.0)
+    assert [outcome.status for outcome in outcomes] == ["rejected"]
+    assert not {"send", "file"} & {logged.operation for logged in front.server.requests}
 
 
 def test_closing_wakes_everybody_who_waits(on_front, in_threads, eventually):

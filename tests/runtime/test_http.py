@@ -221,6 +221,36 @@ def test_a_small_answer_that_unpacks_into_a_huge_one_is_given_up(peer, http, ask
         http(server.url).send(ask(server.url, max_size=100_000))
 
 
+def test_interim_answers_are_none_and_the_next_request_gets_its_own(peer, http, ask, says):
+    hints = b"HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"
+    server = peer(says.answering(hints + says.whole(b"first"), says.whole(b"second")))
+    transport = http(server.url)
+    assert [transport.send(ask(server.url)).body for _ in range(2)] == [b"first", b"second"]
+    assert server.connections == 1
+
+
+def test_a_connection_that_switches_to_another_protocol_is_not_used_again(peer, http, ask, says):
+    server = peer(says.answering(b"HTTP/1.1 101 Switching\r\n\r\n"), says.answering(says.whole(b"mine")))
+    transport = http(server.url)
+    with pytest.raises(TransportError, match="no proper HTTP"):
+        transport.send(ask(server.url))
+    assert transport.send(ask(server.url)).body == b"mine"
+    assert server.connections == 2
+
+
+def test_a_chunk_of_no_size_is_named_as_the_servers_fault(peer, http, ask, says):
+    server = peer(says.answering(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-5\r\nhello\r\n0\r\n\r\n"))
+    with pytest.raises(TransportError, match=r"no proper HTTP|torn off|lost before"):
+        http(server.url).send(ask(server.url))
+
+
+def test_what_nobody_waits_for_any_more_is_not_sent(peer, http, ask, says):
+    server = peer(says.for_ever(says.whole()))
+    with pytest.raises(TransportError, match="cut, as the service was closed"):
+        http(server.url).send(ask(server.url, wanted=lambda: False))
+    assert server.seen == []
+
+
 @pytest.mark.parametrize("endless", [b"HTTP/1.1 100 Continue\r\n\r\n", b""])
 def test_what_comes_around_the_answer_is_bounded_too(peer, http, ask, endless):
     def flooding(peer, connection):
@@ -617,6 +647,17 @@ def test_no_cookie_is_kept_without_credentials(peer, http, ask, says):
     for _ in range(2):
         transport.send(ask(server.url))
     assert b"Cookie" not in server.seen[1]
+
+
+def test_no_more_cookies_are_kept_than_a_browser_would_keep(peer, http, ask, says):
+    baked = [says.whole(b"", Set_Cookie=f"c{number}=x") for number in range(60)]
+    huge = says.whole(b"", Set_Cookie="huge=" + "x" * 5000)
+    server = peer(says.answering(huge, *baked, says.whole()))
+    transport = http(server.url, xhrFields={"withCredentials": True})
+    for _ in range(62):
+        transport.send(ask(server.url))
+    assert server.seen[-1].count(b"=x") == 50
+    assert b"huge" not in server.seen[-1]
 
 
 def test_cookies_of_one_host_do_not_travel_to_another(peer, http, ask, says):

@@ -110,6 +110,10 @@ OTHER = {
         b'{"version": 1, "session": {"transport": "v2", "address": "x", "session_data": {},'
         b' "prefilters": [{"source": "a", "flags": 288}]}}'
     ),
+    "a filter that counts too far": (
+        b'{"version": 1, "session": {"transport": "v2", "address": "x", "session_data": {},'
+        b' "prefilters": [{"source": "a{99999999999999999999}", "flags": 0}]}}'
+    ),
     "deep nesting": b'{"version": 1, "session": ' + b"[" * 100_000,
 }
 
@@ -121,6 +125,17 @@ def test_a_file_that_is_no_session_is_an_error_and_is_never_overwritten(path, do
         with pytest.raises(StoreError, match=r"session\.json: .*the file is left as it is") as caught:
             act(FileStore(path))
         assert "sEcReT" not in str(caught.value)
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("content", [OTHER["newer"], OTHER["no JSON"]])
+def test_a_file_that_somebody_else_has_written_meanwhile_is_not_overwritten_either(path, document, content):
+    store = FileStore(path)
+    store.save(document)
+    path.write_bytes(content)
+    for act in (store.delete, lambda: store.save(document)):
+        with pytest.raises(StoreError, match="the file is left as it is"):
+            act()
     assert path.read_bytes() == content
 
 

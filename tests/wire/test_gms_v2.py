@@ -349,6 +349,12 @@ def test_attributes_that_say_nothing_change_nothing(attributes):
     assert (arrival.message.sender.type, arrival.message.text) == ("Agent", "x")
 
 
+def test_a_text_that_says_null_is_no_transcript():
+    read = reply(call("refresh"), {"statusCode": 0, "messages": "null"})
+    assert read.verdict is Verdict.BAD
+    assert reply(call("send", message="hi"), {"statusCode": 0, "messages": "null"}).arrivals == ()
+
+
 @pytest.mark.parametrize("as_text", [False, True])
 def test_structured_content_shows_its_fallback_text(as_text):
     content = {"text": "a fallback", "type": "Carousel"}
@@ -376,7 +382,7 @@ def test_typing_messages_say_so(type, typing):  # noqa: A002
         ("120", "", 120.0), (" 5 ", "", 5.0), ("", "", None), ("soon", "", None), ("-5", "", None), ("1.5", "", None),
         ("Wed, 21 Oct 2026 07:28:30 GMT", "Wed, 21 Oct 2026 07:28:00 GMT", 30.0),
         ("Wed, 21 Oct 2026 07:28:00 GMT", "Wed, 21 Oct 2026 07:28:30 GMT", 0.0),
-        ("Wed, 21 Oct 2026 07:28:30 GMT", "", None),
+        ("Wed, 21 Oct 2026 07:28:30 GMT", "", None), ("Mon, 01 Jan 99999999999999999999 00:00:00 GMT", "", None),
         ("Wed, 21 Oct 2026 07:28:30 -0000", "Wed, 21 Oct 2026 07:28:00 GMT", None),
     ],
 )  # fmt: skip

@@ -8,7 +8,7 @@ from webchat_fsm.core.session import Session
 from webchat_fsm.core.turn import Turn
 from webchat_fsm.lifecycle.commands import By
 from webchat_fsm.lifecycle.effects import Decision
-from webchat_fsm.lifecycle.table import State, Trigger
+from webchat_fsm.lifecycle.table import Flag, State, Trigger
 
 FOREIGN = "the saved session is one of another transport or chat server; it is kept until a chat is started"
 
@@ -44,6 +44,8 @@ def _replied(turn: Turn, replied: Replied) -> None:
 
 def _due(turn: Turn, due: Due) -> None:
     session = turn.session
+    if due.timer is Timer.TYPING and session.timers.get(due.timer, 0.0) > turn.now.timer:
+        return  # the user has typed again since it fell due
     session.timers.pop(due.timer, None)
     if not session.opened:
         return
@@ -53,7 +55,7 @@ def _due(turn: Turn, due: Due) -> None:
         link.due(turn)
     elif due.timer is Timer.PREVIEW:
         turn.watch_input()
-    elif due.timer is Timer.TYPING and session.state.has_session:
+    elif due.timer is Timer.TYPING and session.state.has_session and Flag.CLIENT_TYPING in session.flags:
         turn.fire(Trigger.TYPING_OVER)
         turn.call("stopTyping", message=due.preview)
     elif due.timer is Timer.USER_DATA and session.state.has_session:

@@ -145,12 +145,16 @@ class Engine:
         if self.recorder is not None:
             self.recorder.requested(call, request, self.moment())
         try:
-            answer = self._http.send(request)
+            answer = self._http.send(replace(request, wanted=partial(self._wanted, call)))
         except TransportError as error:
             return silent(request.url, error)
         if self.recorder is not None:
             self.recorder.answered(call, answer)
         return self._dialect.reply(call, answer)
+
+    def _wanted(self, call: Call) -> bool:
+        """Whether the session of a call is still open here."""
+        return call.number == self.session.number and not self._closing.is_set()
 
     def _pause(self, seconds: float) -> None:
         """Let time pass before an attempt is repeated; closing cuts it short."""

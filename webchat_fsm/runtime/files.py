@@ -12,9 +12,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from webchat_fsm.lifecycle.words import FileToSend
+from webchat_fsm.lifecycle.words import FileToSend, scalars
 
 UNNAMED = "download"
+LONGEST_NAME = 200
+"""Bytes of a name at most, which leaves room for a number behind it in every file system."""
 
 
 def to_send(given: Any) -> list[FileToSend]:
@@ -58,9 +60,9 @@ def _type(name: str) -> str:
 
 def bare_name(given: str) -> str:
     """A server's file name without folders, drive letters, control characters or leading dots."""
-    last = re.split(r"[\\/]", given)[-1]
+    last = re.split(r"[\\/]", scalars(given))[-1]
     clean = re.sub(r'[\x00-\x1f<>:"|?*]', "_", last).strip().lstrip(".")
-    return clean[-200:] or UNNAMED
+    return clean.encode()[-LONGEST_NAME:].decode(errors="ignore") or UNNAMED
 
 
 def named_in(content_disposition: str) -> str:
@@ -70,7 +72,10 @@ def named_in(content_disposition: str) -> str:
     given: Any = message.get_params(failobj=[], header="Content-Disposition")
     names = [value for key, value in given if key.lower() == "filename"]
     encoded = [value for value in names if isinstance(value, tuple)]
-    return email.utils.collapse_rfc2231_value((encoded or names or [""])[-1])
+    try:
+        return email.utils.collapse_rfc2231_value((encoded or names or [""])[-1])
+    except ValueError:  # an encoding that is none, or does not fit
+        return ""
 
 
 def put(content: bytes, to: str | os.PathLike[str], name: str) -> Path:

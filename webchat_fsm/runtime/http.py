@@ -5,13 +5,14 @@ The only importer of urllib3.
 
 from __future__ import annotations
 
+import http.client
 import socket
 import ssl
 import threading
 from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.cookiejar import CookieJar, DefaultCookiePolicy
+from http.cookiejar import Cookie, CookieJar, DefaultCookiePolicy
 from typing import Any, Protocol
 from urllib.parse import unquote, urlsplit
 from urllib.request import Request as CookieRequest
@@ -32,6 +33,12 @@ from webchat_fsm.wire.request import FilePart, HttpAnswer, Request
 CHUNK = 65536
 CONNECTIONS = 16
 """How many connections to one host are kept."""
+
+COOKIES = 50
+"""How many cookies are kept."""
+
+COOKIE_SIZE = 4096
+"""Characters of a cookie's name and value at most."""
 
 OVERHEAD = 1024 * 1024
 """Bytes that headers and chunk sizes may take, beyond twice the size of the answer."""
@@ -79,12 +86,24 @@ def _connected(connection: HTTPConnection) -> socket.socket:
         raise urllib3.exceptions.NewConnectionError(connection, str(error)) from error
 
 
+class _Response(http.client.HTTPResponse):
+    """Skips every interim answer (RFC 9110, 15.2); http.client itself knows 100 alone for one."""
+
+    def _read_status(self) -> tuple[str, int, str]:
+        version, status, reason = super()._read_status()  # type: ignore[misc]
+        return version, 100 if 101 < status < 200 else status, reason
+
+
 class _Plain(HTTPConnection):
+    response_class = _Response
+
     def _new_conn(self) -> socket.socket:
         return _connected(self)
 
 
 class _Secure(HTTPSConnection):
+    response_class = _Response
+
     def _new_conn(self) -> socket.socket:
         return _connected(self)
 
@@ -122,7 +141,7 @@ class Urllib3Http:
         self._config = config
         self._lock = threading.Lock()
         self._flights: set[Flight] = set()
-        self._jar = CookieJar(DefaultCookiePolicy()) if self._keeps_cookies else None
+        self._jar = CookieJar(_CookiePolicy()) if self._keeps_cookies else None
         self._jar_lock = threading.Lock()
         self._pools = self._manager()
 
@@ -149,6 +168,8 @@ class Urllib3Http:
         tries = 1 + (self._config.client.retry.stale_connection if request.repeatable else 0)
         deadline = None if request.timeout is None else clock.monotonic() + request.timeout
         with self._flying(Flight(deadline, 2 * request.max_size + OVERHEAD)) as flight:
+            if not request.wanted():
+                raise TransportError(f"{request.operation}: {CUT}")
             for left in range(tries - 1, -1, -1):
                 flight.connected = False
                 try:
@@ -195,6 +216,9 @@ class Urllib3Http:
         return self._read(request, response)
 
     def _read(self, request: Request, response: urllib3.BaseHTTPResponse) -> HttpAnswer:
+        if response.status < 200:  # nobody has asked for another protocol
+            response.close()
+            raise _GarbledError("the server switches to another protocol")
         body, whole = bytearray(), False
         try:
             for chunk in response.stream(CHUNK, decode_content=True):
@@ -204,6 +228,8 @@ class Urllib3Http:
             whole = True
         except urllib3.exceptions.ProtocolError as error:
             raise _TornError("the answer broke off") from error
+        except ValueError as error:
+            raise _GarbledError("a chunk is none") from error
         finally:
             if not whole:
                 response.close()
@@ -224,6 +250,8 @@ class Urllib3Http:
         if self._jar is not None:
             with self._jar_lock:
                 self._jar.extract_cookies(_Answered(response), CookieRequest(url))  # type: ignore[arg-type]
+                for cookie in list(self._jar)[COOKIES:]:
+                    self._jar.clear(cookie.domain, cookie.path, cookie.name)
 
     def cut(self) -> None:
         """Shut the sockets of the requests in flight, which then fail at once."""
@@ -238,6 +266,14 @@ class Urllib3Http:
             if (pool := self._pools.pools.get(key)) is not None:
                 pool.close()  # clear() alone leaves that to the garbage collector
         self._pools.clear()
+
+
+class _CookiePolicy(DefaultCookiePolicy):
+    """Takes no cookie that a browser would not take for its size (RFC 6265, 6.1)."""
+
+    def set_ok(self, cookie: Cookie, request: CookieRequest) -> bool:
+        size = len(cookie.name) + len(cookie.value or "")
+        return size <= COOKIE_SIZE and super().set_ok(cookie, request)
 
 
 class _Answered:
@@ -268,6 +304,10 @@ class _TornError(OSError):
     """An answer that had begun broke off."""
 
 
+class _GarbledError(OSError):
+    """An answer breaks the rules of HTTP within its body."""
+
+
 def _stale(error: BaseException) -> bool:
     """Whether the connection was closed before any answer came."""
     lost = isinstance(error, urllib3.exceptions.ProtocolError | SSLError)
@@ -293,6 +333,7 @@ CUT = "cut, as the service was closed"
 _FAULTS: tuple[tuple[type[BaseException], str], ...] = (
     (TooMuchError, "the answer is larger than {most} bytes"),
     (_TornError, "the answer was torn off"),
+    (_GarbledError, "the answer is no proper HTTP"),
     (urllib3.exceptions.NameResolutionError, "the name {host} cannot be resolved"),
     (urllib3.exceptions.NewConnectionError, "{host} refused the connection"),
     (urllib3.exceptions.NewConnectionError, "no connection to {host}"),

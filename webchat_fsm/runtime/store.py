@@ -17,6 +17,8 @@ from webchat_fsm.lifecycle.effects import SavedSession
 from webchat_fsm.wire.request import json_body
 
 VERSION = 1
+UNREAD = object()
+"""The mark of a file that was never looked at."""
 
 
 @runtime_checkable
@@ -76,7 +78,7 @@ class FileStore:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         self._lock = threading.Lock()
-        self._checked = False
+        self._known: object = UNREAD
 
     def __repr__(self) -> str:
         return f"FileStore({str(self.path)!r})"
@@ -87,7 +89,6 @@ class FileStore:
             document = self._read()
             if document is None and not self.path.parent.is_dir():
                 raise StoreError(f"{self.path}: nothing could be kept there: make the directory {self.path.parent}")
-            self._checked = True
             return document
 
     def save(self, document: SavedSession) -> None:
@@ -111,19 +112,31 @@ class FileStore:
                 raise StoreError(f"{self.path}: the session could not be deleted: {error.strerror or error}") from error
 
     def _check(self) -> None:
-        """A file that was never read might be somebody else's: it is read before it is first replaced."""
-        if not self._checked:
+        """A file that somebody else has written since is read before it is replaced: it may be newer, or no session."""
+        if self._known != self._mark():
             self._read()
-            self._checked = True
 
-    def _read(self) -> SavedSession | None:
+    def _mark(self) -> object:
+        """What tells one state of the file from another; None where there is no file."""
         try:
-            data = self.path.read_bytes()
+            return _mark(self.path.stat())
         except FileNotFoundError:
             return None
         except OSError as error:
             raise StoreError(f"{self.path}: cannot be read: {error.strerror or error}") from error
-        return self._decoded(data)
+
+    def _read(self) -> SavedSession | None:
+        mark = self._mark()
+        try:
+            data = self.path.read_bytes()
+        except FileNotFoundError:
+            self._known = None
+            return None
+        except OSError as error:
+            raise StoreError(f"{self.path}: cannot be read: {error.strerror or error}") from error
+        document = self._decoded(data)
+        self._known = mark
+        return document
 
     def _decoded(self, data: bytes) -> SavedSession:
         keep = "; the file is left as it is: move it away to begin anew"
@@ -134,7 +147,7 @@ class FileStore:
             session = msgspec.json.decode(data, type=_File).session
             for saved in session.prefilters:
                 re.compile(saved.source, saved.flags)
-        except (msgspec.DecodeError, UnicodeDecodeError, re.error, ValueError, RecursionError) as error:
+        except (msgspec.DecodeError, re.error, ValueError, RecursionError, OverflowError) as error:
             raise StoreError(f"{self.path}: damaged, or no session file ({error}){keep}") from error
         return session
 
@@ -143,7 +156,14 @@ class FileStore:
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(data + b"\n")
+                file.flush()
+                written = _mark(os.fstat(handle))
             os.replace(name, self.path)
+            self._known = written
         except BaseException:
             Path(name).unlink(missing_ok=True)
             raise
+
+
+def _mark(found: os.stat_result) -> tuple[int, int, int]:
+    return found.st_ino, found.st_size, found.st_mtime_ns

@@ -25,6 +25,7 @@ from webchat_fsm.wire.request import (
     errors_of,
     form,
     json_body,
+    listed,
     part,
     retry_after,
     text,
@@ -304,10 +305,9 @@ def _session_data(call: Call, envelope: Envelope) -> SessionData | None:
 
 
 def _arrivals(envelope: Envelope, body: Json) -> tuple[Arrival, ...]:
-    originals = body.get("messages") or []
     return tuple(
         Arrival(_message(event), original, None if event.index is None else (event.index,))
-        for event, original in zip(envelope.messages or (), originals, strict=True)
+        for event, original in zip(envelope.messages or (), listed(body, "messages"), strict=True)
     )
 
 

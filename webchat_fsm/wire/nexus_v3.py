@@ -26,6 +26,7 @@ from webchat_fsm.wire.request import (
     bracketed,
     decoded,
     form,
+    listed,
     part,
     retry_after,
     text,
@@ -233,7 +234,7 @@ class NexusV3:
         return Response(status=response.status, body=response.body, errors=[error], url=response.url)
 
     def _arrivals(self, data: WireData, body: Any) -> tuple[Arrival, ...]:
-        originals = (body.get("data") or {}).get("messages") or []
+        originals = listed(body.get("data"), "messages")
         return tuple(
             Arrival(self._message(message, original), _original(message, original), rank(message.index))
             for message, original in zip(data.messages or (), originals, strict=True)

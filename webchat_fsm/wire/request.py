@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from email.utils import parsedate_to_datetime
 from typing import Any, Protocol
 from urllib.parse import urlencode
@@ -26,12 +26,16 @@ class FilePart(Struct, frozen=True, kw_only=True):
     content_type: str
 
 
+def _always() -> bool:
+    return True
+
+
 class Request(Struct, frozen=True, kw_only=True):
     """One HTTP request. `timeout` is a total deadline in seconds, None for none.
 
     A body is either `body` with `content_type`, or `parts`, which travel as multipart/form-data. `repeatable` tells
     that the server may see it twice, the second time at `repeat_url` where that is set; `max_size` bounds the answer in
-    bytes.
+    bytes. `wanted` is asked once it can be cut, and false where nobody waits for an answer any more: it is not sent.
     """
 
     operation: str
@@ -45,6 +49,7 @@ class Request(Struct, frozen=True, kw_only=True):
     repeatable: bool = False
     repeat_url: str = ""
     max_size: int = 16 * 1024 * 1024
+    wanted: Callable[[], bool] = _always
 
     def __repr__(self) -> str:
         return f"Request({self.operation}: {self.method} {bare(self.url)})"
@@ -144,10 +149,15 @@ def decoded(body: bytes) -> tuple[Any, str]:
         return body[:1000].decode("utf-8", "replace"), f"no JSON ({error})"
 
 
+def listed(body: Any, key: str) -> list[Any]:
+    """The list under a key of a body; empty where there is none, as in a text that says null."""
+    found = body.get(key) if isinstance(body, Mapping) else None
+    return found if isinstance(found, list) else []
+
+
 def errors_of(body: Any) -> list[Json]:
     """The `errors` of a body, as far as they are objects."""
-    found = body.get("errors") if isinstance(body, Mapping) else None
-    return [dict(error) for error in found if isinstance(error, Mapping)] if isinstance(found, list) else []
+    return [dict(error) for error in listed(body, "errors") if isinstance(error, Mapping)]
 
 
 def retry_after(answer: HttpAnswer) -> float | None:
@@ -158,5 +168,5 @@ def retry_after(answer: HttpAnswer) -> float | None:
     try:
         until, now = (parsedate_to_datetime(text) for text in (value, answer.headers.get("date", "")))
         return max(0.0, (until - now).total_seconds())
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
