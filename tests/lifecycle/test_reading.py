@@ -87,6 +87,13 @@ def test_a_hidden_message_is_no_obstacle_to_what_is_new(stage):
     assert [message.index for message in chat.get_transcript(since=3).messages] == [4]
 
 
+def test_an_agent_who_takes_another_name_is_known_by_it(stage):
+    chat = stage.start()
+    stage.agent().rename("Annie")
+    stage.advance(3)
+    assert [agent.name for agent in chat.get_agents().values()] == ["Annie"]
+
+
 @pytest.mark.parametrize("how", ["endChat", "the server"])
 def test_all_of_it_can_be_read_after_the_end(stage, how):
     chat = talk(stage)

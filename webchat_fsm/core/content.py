@@ -92,6 +92,8 @@ def _tell(turn: Turn, message: Message) -> None:
     if message.type in _CHANGES:
         change, names = _CHANGES[message.type]
         change(turn, message, names)
+    elif message.type == "NicknameUpdated":
+        turn.session.participants.renamed(message)
     elif kind in ATTENDING and message.type in TYPING:
         _typing(turn, message)
     elif kind in ATTENDING and message.type in SPEAKING:

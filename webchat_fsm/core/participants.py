@@ -61,6 +61,12 @@ class Participants:
             joined = Participant(id=sender.id, name=sender.name, type=sender.type, connected=True, connected_time=since)
             self._agents = {**self._agents, sender.id: joined}
 
+    def renamed(self, message: Message) -> None:
+        """Take in the new name of an agent or supervisor."""
+        sender = message.sender
+        if known := self._agents.get(sender.id):
+            self._agents = {**self._agents, sender.id: replace(known, name=sender.name)}
+
     def left(self, message: Message) -> None:
         """Let the sender of a ParticipantLeft go; who left no longer types."""
         sender = message.sender
