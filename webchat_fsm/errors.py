@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from webchat_fsm.lifecycle.table import State
     from webchat_fsm.lifecycle.words import Response
+
+
+def nearest(name: object, known: Iterable[str]) -> str:
+    """What an error adds about a name that nobody knows: the known one that was probably meant, if one is near."""
+    near = get_close_matches(str(name), list(known), 1)
+    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 class WebChatError(Exception):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 from functools import partial
 
 import pytest
 
-from webchat_fsm import ManualClock, ManualDriver, ThreadDriver, WebChatError
+from webchat_fsm import ManualClock, ManualDriver, ThreadDriver, WaitTimeout, WebChatError
 
 
 class Ticking:
@@ -109,6 +111,58 @@ def test_frozen_time_moves_the_timers_of_a_manual_driver(library, wire, service)
         (moved.tick if library == "freezegun" else moved.shift)(0.2)
         driver.run_due()
         assert transport.count("refresh") == 2
+
+
+WITHOUT_THE_KIT = """
+import sys, time
+import freezegun, time_machine
+from webchat_fsm import ManualDriver, WaitTimeout, WebChatService
+
+freezes = {"freezegun": freezegun.freeze_time, "time_machine": lambda moment: time_machine.travel(moment, tick=False)}
+with freezes[sys.argv[1]]("2026-03-01T12:00Z"):
+    begun = time.time()
+    with WebChatService({"dataURL": "http://127.0.0.1:9/x"}, driver=ManualDriver()) as chat:
+        try:
+            chat.wait_for("agentConnected", 60)
+        except WaitTimeout:
+            print("webchat_fsm.testing" in sys.modules, time.time() - begun)
+"""
+
+
+@pytest.mark.parametrize("library", ["freezegun", "time_machine"])
+def test_frozen_time_is_moved_without_the_testing_kit(library):
+    ran = subprocess.run(
+        [sys.executable, "-c", WITHOUT_THE_KIT, library], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert ran.stdout == "False 60.0\n"
+
+
+class Restless(ManualClock):
+    """A clock that moves on with every look at it."""
+
+    def timer(self) -> float:
+        self.now += 1.0
+        return self.now
+
+
+def test_what_falls_due_while_timers_run_is_left_for_the_next_time():
+    driver = ManualDriver(Restless())
+    endless = Ticking(driver.clock.now)
+    endless.job = lambda: endless.moments.append(driver.clock.now + 0.5)
+    driver.attach(endless)
+    assert driver.run_due() == endless.next_due()
+    assert len(endless.ran) == 1
+
+
+def test_threads_wait_for_real_while_the_wall_clock_is_frozen(wire, service, said):
+    freezing = pytest.importorskip("freezegun")
+    transport = wire()
+    transport.operations["refresh"] = lambda request: {"messages": [said(transport.count("refresh"), "hi")]}
+    with freezing.freeze_time("2026-03-01"), service(transport) as chat:
+        chat.start_chat(nickname="Jonny")
+        assert [chat.wait_for("messageReceived", 30).time for _ in range(3)] == [time.time()] * 3
+        with pytest.raises(WaitTimeout):
+            chat.wait_for("agentConnected", 0.05)
 
 
 def test_step_polls_once_by_hand_and_only_there(by_hand, wire, service, no_answer):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
+import threading
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
 import freezegun
@@ -129,6 +130,57 @@ def test_a_test_that_moves_the_frozen_time_by_hand_finds_its_timers_due(webchat_
         assert len(webchat_server.core.requests) == polls + 1
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_thread_sees_the_time_of_the_timeline(kind):
+    with Timeline.frozen(kind) as timeline:
+        server = TestServer(timeline)
+        chat = server.client()
+        chat.open()
+        chat.start_chat(nickname="Jonny")
+        timeline.advance(5)
+        now, due = timeline.now(), timeline.next_timer()
+        told = []
+        reader = threading.Thread(target=lambda: told.append((timeline.now(), timeline.next_timer())))
+        reader.start()
+        reader.join()
+        assert told == [(now, due)]
+        assert (timeline.now(), timeline.next_timer()) == (now, due)
+        server.close()
+
+
+@pytest.mark.parametrize("options", [{"auto_tick_seconds": 1}, {"tick": True}])
+def test_time_that_passes_by_itself_too_is_moved_all_the_same(options):
+    with freezegun.freeze_time("2026-05-05", **options), Timeline.frozen("freezegun") as timeline:
+        server = TestServer(timeline)
+        chat = server.client()
+        chat.open()
+        chat.start_chat(nickname="Jonny")
+        begun = timeline.now()
+        timeline.advance(30)
+        assert begun + 30 <= timeline.now() < begun + 60
+        server.close()
+
+
+def test_a_span_may_be_a_timedelta(webchat_timeline):
+    begun = webchat_timeline.now()
+    webchat_timeline.advance(timedelta(minutes=1, milliseconds=500))
+    assert webchat_timeline.now() == begun + 60.5
+
+
+@pytest.mark.parametrize("seconds", [float("nan"), float("inf")])
+def test_a_span_has_an_end(webchat_timeline, seconds):
+    with pytest.raises(ValueError, match="expected a number of seconds"):
+        webchat_timeline.advance(seconds)
+
+
+def test_a_moment_has_a_zone(webchat_timeline):
+    moment = datetime.fromtimestamp(webchat_timeline.now() + 60, UTC)
+    with pytest.raises(ValueError, match="expected a datetime with its zone"):
+        webchat_timeline.advance_to(moment.replace(tzinfo=None))
+    webchat_timeline.advance_to(moment)
+    assert webchat_timeline.now() == moment.timestamp()
+
+
 def test_time_moves_forward_only(webchat_timeline):
     with pytest.raises(ValueError, match="forward only"):
         webchat_timeline.advance(-1)
@@ -217,6 +269,11 @@ def test_running_until_an_event_that_never_comes_ends_at_its_limit(webchat, webc
     with pytest.raises(WaitTimeout):
         webchat_timeline.run_until(webchat, "started", limit=30)
     assert webchat_timeline.now() == begun + 30
+
+
+def test_an_event_that_there_is_not_is_refused_with_the_nearest_one(webchat, webchat_timeline):
+    with pytest.raises(ValueError, match="there is no event 'mesageReceived'; did you mean 'messageReceived'"):
+        webchat_timeline.run_until(webchat, "mesageReceived")
 
 
 def test_an_expected_event_that_does_not_come_fails_the_test(webchat, webchat_timeline):

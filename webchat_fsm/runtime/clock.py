@@ -1,9 +1,15 @@
-"""The only reader of time, by attribute at the moment of use, so that freezegun and time-machine reach it."""
+"""The only reader of time, by attribute at the moment of use, so that freezegun and time-machine reach it.
+
+What a freeze reaches is the wall clock. Threads and sockets wait for real, so what their waits are measured by is the
+real monotonic clock, which freezegun would freeze in some threads and not in others.
+"""
 
 from __future__ import annotations
 
 import time
 from typing import Protocol
+
+from webchat_fsm.runtime import frozen
 
 LONGEST = 1e9
 """Seconds, some thirty years, that one wait of a thread may last: far longer ones overflow the system's own types."""
@@ -29,12 +35,13 @@ class SystemClock:
     """The machine's clocks: timers run on the monotonic one, which a change of the wall clock does not move."""
 
     def timer(self) -> float:
-        """Monotonic seconds."""
-        return time.monotonic()
+        """Monotonic seconds, the real ones."""
+        return monotonic()
 
     def wall(self) -> float:
-        """Wall-clock seconds."""
-        return time.time()
+        """Wall-clock seconds, the frozen ones where time is frozen, in whatever thread."""
+        freeze = frozen.freeze()
+        return time.time() if freeze is None else freeze.now()
 
     def sleep_until(self, moment: float) -> None:
         """Sleep."""
@@ -45,18 +52,16 @@ class WallClock(SystemClock):
     """One line for both: the wall clock, as a `ManualDriver` wants it, so that frozen time moves its timers too."""
 
     def timer(self) -> float:
-        """Wall-clock seconds."""
-        return time.time()
-
-    @staticmethod
-    def move_frozen(moment: float) -> bool:
-        """Move frozen time to a moment, and tell whether it is frozen; `webchat_fsm.testing` puts in how."""
-        return False
+        """The same line as `wall`."""
+        return self.wall()
 
     def sleep_until(self, moment: float) -> None:
         """Sleep, or move the time where it is frozen: it would not pass by itself."""
-        if not self.move_frozen(moment):
+        freeze = frozen.freeze()
+        if freeze is None:
             super().sleep_until(moment)
+        else:
+            frozen.move_to(freeze, moment)
 
 
 class ManualClock:
@@ -79,5 +84,5 @@ class ManualClock:
 
 
 def monotonic() -> float:
-    """Monotonic seconds, for deadlines of sockets and waits of threads."""
-    return time.monotonic()
+    """Monotonic seconds, for deadlines of sockets and waits of threads; real ones under a freeze too."""
+    return (frozen.real_monotonic() or time.monotonic)()

@@ -96,8 +96,9 @@ class ManualDriver:
         return min(moments, default=None)
 
     def run_due(self) -> float | None:
-        """Run every timer that is due, in order of time; returns the moment of the next one, None without one."""
-        while (due := self.next_due()) is not None and due <= self.clock.timer():
+        """Run every timer that is due as it begins, in order of time; returns the moment of the next, None without."""
+        now = self.clock.timer()
+        while (due := self.next_due()) is not None and due <= now:
             service = next((one for one in self.services if one.next_due() == due), None)
             for job in service.take_due(due) if service else ():  # none: another thread has just taken the timer away
                 job()

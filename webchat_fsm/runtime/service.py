@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
 import math
 import threading
@@ -15,7 +14,7 @@ from msgspec import Struct
 from webchat_fsm.config import Config
 from webchat_fsm.core.facts import Asked, Closed, Opened, Timer
 from webchat_fsm.core.on_command import refusal
-from webchat_fsm.errors import CommandRejected, WebChatError
+from webchat_fsm.errors import CommandRejected, WebChatError, nearest
 from webchat_fsm.lifecycle.commands import COMMANDS, NOT_READY, By, Rule
 from webchat_fsm.lifecycle.effects import Call, Settled
 from webchat_fsm.lifecycle.events import EVENTS
@@ -37,7 +36,7 @@ from webchat_fsm.runtime.outcome import Outcome
 from webchat_fsm.runtime.receipt import Receipt
 from webchat_fsm.runtime.recorder import Recorder
 from webchat_fsm.runtime.store import MemoryStore, SessionStore
-from webchat_fsm.runtime.waiting import Reader
+from webchat_fsm.runtime.waiting import Reader, check_event
 
 log = logging.getLogger("webchat_fsm")
 
@@ -366,8 +365,7 @@ class WebChatService(CommandFace, EventFace):
     # -- events ----------------------------------------------------------------------------------------------------
 
     def _subscribe(self, event: str, handler: Handler) -> Subscription:
-        if event not in EVENTS:
-            raise ValueError(f"there is no event {event!r}{_nearest(event, EVENTS)}")
+        check_event(event)
         if not callable(handler):
             raise TypeError(f"a handler must be callable, not {type(handler).__name__}")
         subscription = Subscription(event, handler, self._unsubscribe)
@@ -464,13 +462,8 @@ class WebChatService(CommandFace, EventFace):
 def _rule(name: str) -> Rule:
     rule = COMMANDS.get(name)
     if rule is None:
-        raise ValueError(f"there is no command {name!r}{_nearest(name, COMMANDS)}")
+        raise ValueError(f"there is no command {name!r}{nearest(name, COMMANDS)}")
     return rule
-
-
-def _nearest(name: str, known: Mapping[str, object]) -> str:
-    near = difflib.get_close_matches(str(name), known, 1)
-    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 _AFTERWARDS: dict[str, Callable[[WebChatService, Json, Settled], Settled]] = {

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-from webchat_fsm.errors import ChatClosed, HandlerWaitError, WaitTimeout
+from webchat_fsm.errors import ChatClosed, HandlerWaitError, WaitTimeout, nearest
 from webchat_fsm.lifecycle.events import EVENTS
 from webchat_fsm.lifecycle.table import OPENING_EVENTS, State
 from webchat_fsm.runtime.clock import LONGEST, monotonic
@@ -18,6 +18,12 @@ from webchat_fsm.runtime.engine import Engine
 T = TypeVar("T")
 GLANCE = 64
 """How many events are looked at between two looks at the outbox."""
+
+
+def check_event(name: str) -> None:
+    """Raise `ValueError` for an event that there is not, with the one that was probably meant."""
+    if name not in EVENTS:
+        raise ValueError(f"there is no event {name!r}{nearest(name, EVENTS)}")
 
 
 class Reader:
@@ -31,8 +37,7 @@ class Reader:
     def wait_for(self, name: str, timeout: float, where: Callable[[AnyEvent], object] | None) -> AnyEvent:
         """The first accepted event behind the reading position."""
         self._outside_of_handlers("wait_for")
-        if name not in EVENTS:
-            raise ValueError(f"there is no event {name!r}")
+        check_event(name)
         found = self._until(self._finder(name, where), timeout, closed=lambda: self._cannot_come(name))
         if found is None:
             raise WaitTimeout(f"{name} did not come within {timeout:g} s; the state is {self._engine.session.state}")

@@ -7,8 +7,6 @@ Neither of the two packages is needed: one that is not imported cannot have froz
 from __future__ import annotations
 
 import math
-import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -16,13 +14,13 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, Protocol
 
-from webchat_fsm.errors import WebChatError
-from webchat_fsm.runtime.clock import WallClock
+from webchat_fsm.errors import WebChatError, nearest
+from webchat_fsm.runtime import frozen
+from webchat_fsm.runtime.clock import SystemClock
+from webchat_fsm.runtime.frozen import MICRO, micros
 
 BEGIN = 1_750_000_000.0
 """Where time begins, unless it is frozen already: a Sunday in June 2025."""
-
-MICRO = 1_000_000
 
 
 class Source(Protocol):
@@ -45,8 +43,7 @@ class Injected:
 
     def now(self) -> float:
         """Wall-clock seconds, as frozen clocks put them together."""
-        seconds, rest = divmod(self._micros, MICRO)
-        return seconds + rest / MICRO
+        return frozen.seconds(self._micros)
 
     def shift(self, microseconds: int) -> None:
         """Move the number."""
@@ -54,44 +51,18 @@ class Injected:
 
 
 class Frozen:
-    """`time.time()` itself, moved by whoever has frozen it last."""
+    """`time.time()` itself, moved by whoever has frozen it last; the same in every thread."""
 
     def now(self) -> float:
         """What everybody reads."""
-        return time.time()
+        return SystemClock().wall()
 
     def shift(self, microseconds: int) -> None:
         """Move the innermost freeze; raises `WebChatError` where time is not frozen any more."""
-        move = mover()
-        if move is None:
+        freeze = frozen.freeze()
+        if freeze is None:
             raise WebChatError("the time is not frozen any more, so the timeline cannot move it")
-        move(timedelta(microseconds=microseconds))
-
-
-def micros(moment: float) -> int:
-    """The first whole microsecond that is not before a moment."""
-    near = round(moment * MICRO)
-    seconds, rest = divmod(near, MICRO)
-    return near if seconds + rest / MICRO >= moment else near + 1
-
-
-Mover = Callable[[timedelta], object]
-
-
-def _freezegun() -> Mover | None:
-    factories = getattr(sys.modules.get("freezegun.api"), "freeze_factories", None)
-    return factories[-1].tick if factories else None
-
-
-def _time_machine() -> Mover | None:
-    module = sys.modules.get("time_machine")
-    stack = getattr(module, "traveller_stack", None) or getattr(module, "coordinates_stack", None)
-    return stack[-1].shift if stack else None
-
-
-def mover() -> Mover | None:
-    """What moves the frozen time, None where it is not frozen. freezegun lies above time-machine, never below."""
-    return _freezegun() or _time_machine()
+        freeze.shift(timedelta(microseconds=microseconds))
 
 
 def _freeze_with_freezegun(begin: float) -> Any:
@@ -117,34 +88,31 @@ KINDS = (AUTO, *FREEZERS, INJECTED)
 @contextmanager
 def source(kind: str = AUTO, begin: float = BEGIN) -> Iterator[Source]:
     """A source of time for a test; a freeze that the test is in already is taken over, and left to the test."""
-    if kind not in KINDS:
-        raise ValueError(f"there is no clock {kind!r}; there are {', '.join(KINDS)}")
+    check(kind)
     chosen = _installed() if kind == AUTO else kind
     if chosen == INJECTED:
         yield Injected(begin)
-    elif mover() is not None:
+    elif frozen.freeze() is not None:
         yield Frozen()
     else:
         with FREEZERS[chosen](begin):
             yield Frozen()
 
 
+def check(kind: str) -> None:
+    """Raise `ValueError` for a way to keep time that there is not, or that is not installed."""
+    if kind not in KINDS:
+        raise ValueError(f"there is no clock {kind!r}{nearest(kind, KINDS)}; there are {', '.join(KINDS)}")
+    if kind in FREEZERS and not _is_installed(kind):
+        raise ValueError(f"the clock {kind!r} is not installed: pip install {kind}")
+
+
 def _installed() -> str:
-    return next((name for name in FREEZERS if find_spec(name.replace("-", "_")) is not None), INJECTED)
+    return next((name for name in FREEZERS if _is_installed(name)), INJECTED)
 
 
-def _move_frozen(moment: float) -> bool:
-    """Move frozen time to a moment, if it is frozen and that has not passed."""
-    move = mover()
-    if move is None:
-        return False
-    left = micros(moment) - micros(time.time())
-    if left > 0:
-        move(timedelta(microseconds=left))
-    return True
-
-
-WallClock.move_frozen = staticmethod(_move_frozen)  # type: ignore[method-assign]
+def _is_installed(freezer: str) -> bool:
+    return find_spec(freezer.replace("-", "_")) is not None
 
 
 class KitClock:

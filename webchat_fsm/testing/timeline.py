@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from webchat_fsm.runtime.delivery import AnyEvent
@@ -44,14 +45,22 @@ class Timeline:
         """Wall-clock seconds of the timeline."""
         return self.clock.wall()
 
-    def advance(self, seconds: float) -> None:
+    def advance(self, seconds: float | timedelta) -> None:
         """Let so many seconds pass, running every timer that falls due at its own moment, in order of time."""
-        if seconds < 0:
+        span = seconds.total_seconds() if isinstance(seconds, timedelta) else seconds
+        if span < 0:
             raise ValueError("time moves forward only; the wall clock alone can jump back, with clock_jump")
-        self.driver.wait(seconds)
+        if not math.isfinite(span):
+            raise ValueError(f"expected a number of seconds, got {seconds!r}")
+        self.driver.wait(span)
 
     def advance_to(self, moment: float | datetime) -> None:
-        """Let time pass until the wall clock shows a moment: seconds since the epoch, or a datetime with its zone."""
+        """Let time pass until the wall clock shows a moment: seconds since the epoch, or a datetime with its zone.
+
+        Raises `ValueError` for a datetime without a zone: which moment it is depends on whose clock is asked.
+        """
+        if isinstance(moment, datetime) and moment.tzinfo is None:
+            raise ValueError(f"expected a datetime with its zone, such as datetime(..., tzinfo=UTC), got {moment!r}")
         until = moment.timestamp() if isinstance(moment, datetime) else moment
         self.advance(until - self.now())
 
