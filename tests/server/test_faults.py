@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from webchat_fsm.server import Fault, HttpRequest
+
 
 def test_status_1_for_so_many_refreshes_and_then_all_is_well(visitor):
     visitor.server.faults.add(operation="refresh", server_status=1, times=2)
@@ -108,5 +110,36 @@ def test_a_fault_in_an_operation_that_does_not_exist_is_a_mistake(visitor):
 
 
 def test_a_misspelt_fault_is_a_mistake(visitor):
-    with pytest.raises(TypeError):
+    with pytest.raises(TypeError, match="a fault has no 'server_statos'; did you mean 'server_status'"):
         visitor.server.faults.add(operation="send", server_statos=1)
+
+
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        ({"drop": True, "times": 0}, "times: expected int >= 1, got 0"),
+        ({"drop": True, "times": True}, "times: expected int, got True"),
+        ({"drop": True, "skip": -1}, "skip: expected int >= 0, got -1"),
+        ({"drop": "yes"}, "drop: expected bool, got 'yes'"),
+        ({"http_status": "503"}, "http_status: expected int | null, got '503'"),
+        ({"http_status": 999}, "http_status: expected int <= 599, got 999"),
+        ({"delay": -3}, "delay: expected float >= 0.0, got -3"),
+        ({"delay": float("inf")}, "delay: expected float <= .*, got inf"),
+        ({"drop": True, "dialect": "v4"}, "dialect: invalid enum value 'v4'"),
+        ({"http_status": 429, "retry_after": "soon"}, "retry_after: expected int"),
+    ],
+)
+def test_a_value_that_cannot_be_is_a_mistake_before_any_request(visitor, fault, told):
+    with pytest.raises(ValueError, match=told):
+        visitor.server.faults.add(**fault)
+    assert visitor.ask("refresh").fate == "whole"
+
+
+def test_a_fault_can_be_planned_for_one_request_alone(visitor):
+    request = HttpRequest.of("POST", "/genesys/2/chat/x", {}, b"nickname=Jonny")
+    visitor.server.faults.add(http_status=503)
+    planned = [Fault(drop=True), Fault(http_status=400)]
+    answers = [visitor.server.handle(request, planned=one) for one in (planned, ())]
+    assert [(answer.fate, answer.status) for answer in answers] == [("drop", 400), ("whole", 503)]
+    assert visitor.server.handle(HttpRequest.of("GET", "/nowhere"), planned=planned).status == 404
+    assert visitor.ask("refresh").fate == "whole"

@@ -66,17 +66,117 @@ def test_a_message_that_is_there_twice_and_in_disorder_is_delivered_once_and_in_
     assert texts == ["Line 0", "Line 1", "Line 2"]
 
 
+BUSY = {"operation": "refresh", "http_status": 503}
+
+
+@pytest.mark.parametrize(
+    "faults",
+    [
+        [{**BUSY, "attempt": 2}, {"operation": "refresh", "attempt": 2, "drop": True}],
+        [{**BUSY, "attempt": 2}, {"attempt": 4, "drop": True}],
+    ],
+    ids=["by the same count", "by the count of any operation"],
+)
+def test_all_that_is_due_in_one_request_goes_wrong_there_and_in_no_other(
+    webchat, webchat_timeline, webchat_server, faults
+):
+    webchat_server.load_faults(faults)
+    webchat.start_chat(nickname="Jonny")
+    webchat.command("updateUserData", {"page": "/"})
+    webchat_timeline.advance(0.6)
+    assert webchat.health().failures == 1
+    assert outcomes(webchat, 3) == [True, True, True]
+
+
+def test_faults_of_one_request_combine(chat, webchat_server, webchat_timeline):
+    webchat_server.load_faults(
+        [
+            {"operation": "updateData", "http_status": 503},
+            {"operation": "updateData", "delay": 2.0},
+            {"operation": "updateData", "http_status": 403},
+        ]
+    )
+    before = webchat_timeline.now()
+    assert chat.command("updateUserData", {"page": "/"}).reason["status"] == 403
+    assert webchat_timeline.now() == before + 2
+
+
+def test_a_planned_fault_goes_ahead_of_those_that_wait_for_any_request(
+    chat, webchat_server, webchat_timeline, webchat_recording
+):
+    webchat_server.faults.add(operation="refresh", server_status=1, times=2)
+    webchat_server.load_faults([{"operation": "refresh", "drop": True}])
+    webchat_timeline.advance(0.6)
+    assert chat.health().failures == 1
+    assert outcomes(chat, 1) == [True]
+    assert len(webchat_server.faults) == 1
+    webchat_timeline.advance(20)
+    refused = [event for event in webchat_recording.of(chat).lines if '"statusCode":1' in event.get("body", "")]
+    assert (len(refused), len(webchat_server.faults)) == (2, 0)
+
+
+def test_a_planned_fault_of_another_dialect_is_gone_with_its_request(chat, webchat_server):
+    webchat_server.load_faults([{"operation": "updateData", "dialect": "v3", "drop": True}])
+    assert outcomes(chat, 2) == [True, True]
+
+
+def test_one_entry_may_move_the_clock_and_spoil_the_request(chat, webchat_server, webchat_timeline):
+    webchat_server.load_faults([{"operation": "updateData", "clock_jump": 60, "drop": True}])
+    before = webchat_timeline.now()
+    assert outcomes(chat, 2) == [False, True]
+    assert webchat_timeline.now() == before + 60
+
+
+def test_a_list_as_json_has_bodies_as_texts(chat, webchat_server):
+    webchat_server.load_faults(json.loads('[{"operation": "updateData", "body": "<html>Ü</html>"}]'))
+    assert outcomes(chat, 2) == [False, True]
+
+
 @pytest.mark.parametrize(
     ("fault", "error", "told"),
     [
-        ({"operation": "refesh", "drop": True}, ValueError, "did you mean 'refresh'"),
-        ({"attempt": 0, "drop": True}, ValueError, "counted from 1"),
-        ({"operation": "send", "burn": True}, TypeError, "burn"),
+        ({"operation": "refesh", "drop": True}, ValueError, "fault 2: .*did you mean 'refresh'"),
+        ({"operation": "getFileLimits", "drop": True}, ValueError, "fault 2: .*did you mean 'limits'"),
+        ({"operation": "poll", "drop": True}, ValueError, "fault 2: .*there are .*refresh"),
+        ({"operation": 3, "drop": True}, ValueError, "fault 2: operation: expected str"),
+        ({"attempt": 0, "drop": True}, ValueError, "fault 2: attempt: expected int >= 1, got 0"),
+        ({"attempt": [1, 0], "drop": True}, ValueError, r"fault 2: attempt\[1\]: expected int >= 1"),
+        ({"attempt": 1.5, "drop": True}, ValueError, "fault 2: attempt: expected int | array, got 1.5"),
+        ({"attempt": [], "drop": True}, ValueError, "fault 2: attempt: expected array of length >= 1"),
+        ({"attempts": 2, "drop": True}, TypeError, "'attempts'; did you mean 'attempt'"),
+        ({"dorp": True}, TypeError, "fault 2: a fault has no 'dorp'; did you mean 'drop'"),
+        ({"burn": True}, TypeError, "'burn'; there are operation, "),
+        ({"times": 2, "drop": True}, TypeError, "fault 2: 'times' means nothing in a list: name the attempts"),
+        ({"skip": 2, "drop": True}, TypeError, "fault 2: 'skip' means nothing in a list: name the attempts"),
+        ({"clock_jump": "x"}, ValueError, "fault 2: clock_jump: expected float, got 'x'"),
+        ({"clock_jump": float("nan")}, ValueError, "fault 2: clock_jump: expected float"),
+        ({"operation": "refresh"}, ValueError, "fault 2: .*something that goes wrong"),
+        ("drop", TypeError, "fault 2: expected an object, got 'drop'"),
     ],
 )
-def test_what_a_list_cannot_mean_is_refused(webchat_server, fault, error, told):
+def test_what_a_list_cannot_mean_is_refused_with_the_whole_list(chat, webchat_server, fault, error, told):
     with pytest.raises(error, match=told):
-        webchat_server.load_faults([fault])
+        webchat_server.load_faults([{"operation": "updateData", "drop": True}, fault])
+    assert outcomes(chat, 1) == [True]
+
+
+def test_one_fault_is_no_list(webchat_server):
+    with pytest.raises(TypeError, match="expected a list of faults, got one dict"):
+        webchat_server.load_faults({"operation": "refresh", "drop": True})
+
+
+def test_a_transport_that_there_is_not_is_refused_with_those_that_there_are(webchat_server):
+    for wrong in (lambda: webchat_server.client("v4"), lambda: webchat_server.draw_faults(1, transport="v4")):
+        with pytest.raises(ValueError, match="there is no transport 'v4'; there are v2, cometd, v3, v3-async"):
+            wrong()
+
+
+@pytest.mark.parametrize("transport", Transport)
+def test_faults_are_drawn_for_the_transport_of_the_client_made_last(webchat_server, transport):
+    assert webchat_server.draw_faults(5) == drawn(5, Transport.V2)
+    webchat_server.client()
+    webchat_server.client(transport)
+    assert webchat_server.draw_faults(5, 30) == drawn(5, transport, 30)
 
 
 @pytest.mark.parametrize("transport", Transport)

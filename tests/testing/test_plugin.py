@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from webchat_fsm import WebChatService
 from webchat_fsm.testing import clocks
 
 ROOT = Path(__file__).parent.parent.parent
@@ -53,6 +54,31 @@ def test_a_failing_test_shows_its_seed_and_its_story_and_the_seed_repeats_it(run
     assert faults == [line for line in again.splitlines() if line.startswith("faults:")]
 
 
+TWO_DRAWS = """
+def test_it(webchat_server):
+    print("faults:", webchat_server.draw_faults(count=2))
+    print("faults:", webchat_server.draw_faults(7, count=2))
+    print("faults:", webchat_server.draw_faults(count=2))
+    assert False
+"""
+
+
+def test_the_seed_repeats_every_draw_of_a_test(run):
+    _, first = run(TWO_DRAWS)
+    faults = [line for line in first.splitlines() if line.startswith("faults:")]
+    assert len(set(faults)) == 3
+    seed = int(first.partition("--webchat-seed=")[2].split()[0])
+    assert f"drawn from the seeds {seed}, 7, {seed + 1}; repeat with" in first
+    _, again = run(TWO_DRAWS, f"--webchat-seed={seed}")
+    assert faults == [line for line in again.splitlines() if line.startswith("faults:")]
+
+
+def test_a_seed_that_the_test_itself_names_needs_no_option(run):
+    _, told = run("def test_it(webchat_server):\n    webchat_server.draw_faults(7)\n    assert False\n")
+    assert "drawn from the seed 7" in told
+    assert "--webchat-seed" not in told
+
+
 CLOCKS = """
 import sys, time
 from webchat_fsm.testing.clocks import Frozen, BEGIN
@@ -92,6 +118,63 @@ def test_a_thread_that_outlives_its_test_fails_it(run):
 @pytest.mark.webchat(transport="v3", pollExceptionLimit=1)
 def test_the_marker_chooses_how_the_chat_server_is_reached(webchat):
     assert (webchat.config.way, webchat.config.poll_exception_limit) == ("v3", 1)
+
+
+@pytest.mark.webchat("cometd")
+def test_the_transport_needs_no_keyword(webchat):
+    assert webchat.config.way == "cometd"
+
+
+@pytest.mark.webchat(transport="v3", pollExceptionLimit=1, client={"pollJitter": 0.5})
+class TestMarkersOfAClass:
+    def test_hold_for_its_tests(self, webchat):
+        assert (webchat.config.way, webchat.config.poll_exception_limit) == ("v3", 1)
+
+    @pytest.mark.webchat(pollExceptionLimit=2, client={"downloadDir": "/tmp"})
+    def test_give_way_to_what_a_test_says_itself_and_to_nothing_else(self, webchat):
+        assert (webchat.config.way, webchat.config.poll_exception_limit) == ("v3", 2)
+        assert (webchat.config.client.poll_jitter, webchat.config.client.download_dir) == (0.5, "/tmp")
+
+
+@pytest.mark.parametrize(
+    ("marker", "told"),
+    [
+        ('"v4"', "there is no transport 'v4'; there are v2, cometd, v3, v3-async"),
+        ('"v3", "cometd"', "takes one transport, got 'v3', 'cometd'"),
+        ('"v3", transport="cometd"', "takes one transport, got 'v3', 'cometd'"),
+        ('transprt="v3"', "there is no setting 'transprt'; did you mean 'transport'?"),
+        ("pollExceptionLimt=1", "there is no setting 'pollExceptionLimt'; did you mean 'pollExceptionLimit'?"),
+        ("poll_rate=1000", "there is no setting 'poll_rate'; did you mean 'pollRate'?"),
+    ],
+)
+def test_what_a_marker_cannot_mean_is_refused(run, marker, told):
+    code, output = run(f"import pytest\n@pytest.mark.webchat({marker})\ndef test_it(webchat): pass\n")
+    assert code == 1
+    assert f"@pytest.mark.webchat: {told}" in output
+
+
+@pytest.mark.parametrize(
+    ("clock", "told"),
+    [
+        ("sundial", "webchat_clock: there is no clock 'sundial'; there are auto, time-machine, freezegun, injected"),
+        ("frezegun", "webchat_clock: there is no clock 'frezegun'; did you mean 'freezegun'?"),
+    ],
+)
+def test_a_clock_that_there_is_not_is_wrong_use(run, clock, told):
+    code, output = run("def test_it(): pass\n", "-o", f"webchat_clock={clock}")
+    assert (code, told in output) == (4, True)
+
+
+def test_a_clock_that_is_not_installed_is_named(monkeypatch):
+    monkeypatch.setattr(clocks, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match="the clock 'freezegun' is not installed: pip install freezegun"):
+        clocks.check("freezegun")
+
+
+def test_a_client_without_a_recording_is_told_how_to_get_one(webchat_server, webchat_timeline, webchat_recording):
+    own = WebChatService(webchat_server.config(), http=webchat_server.http(), driver=webchat_timeline.driver)
+    with pytest.raises(LookupError, match=r"recorder=Recorder\(\)"):
+        webchat_recording.of(own)
 
 
 def test_without_the_two_packages_the_clock_is_a_number_of_the_kit(monkeypatch):

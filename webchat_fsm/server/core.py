@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
@@ -20,7 +20,7 @@ from webchat_fsm.server.chat import Chat
 from webchat_fsm.server.cometd import CometD
 from webchat_fsm.server.cometd_files import CometDFiles
 from webchat_fsm.server.exchange import Held, HttpAnswer, HttpRequest, Logged
-from webchat_fsm.server.faults import Faults
+from webchat_fsm.server.faults import Fault, Faults
 from webchat_fsm.server.gms_v2 import GmsV2
 from webchat_fsm.server.nexus_v3 import NexusV3
 from webchat_fsm.server.options import ServerOptions
@@ -73,20 +73,23 @@ class ChatServer:
 
     # HTTP
 
-    def begin(self, request: HttpRequest, now: float | None = None) -> HttpAnswer | Held:
-        """Answer a request, or hold it until there is news."""
+    def begin(
+        self, request: HttpRequest, now: float | None = None, *, planned: Sequence[Fault] = ()
+    ) -> HttpAnswer | Held:
+        """Answer a request, or hold it until there is news; what is `planned` goes wrong with this one alone."""
         asked = request.normal()
         with self._lock:
             self._advance(now)
-            outcome = self._dispatch(asked)
+            with self._centre.faults.planned(planned):
+                outcome = self._dispatch(asked)
             self.changed()
         if isinstance(outcome, Held):
             return outcome.then(lambda answer: open_to(asked, self.options, answer))
         return open_to(asked, self.options, outcome)
 
-    def handle(self, request: HttpRequest, now: float | None = None) -> HttpAnswer:
+    def handle(self, request: HttpRequest, now: float | None = None, *, planned: Sequence[Fault] = ()) -> HttpAnswer:
         """Answer a request at once; a long poll is answered as if its time were over."""
-        outcome = self.begin(request, now)
+        outcome = self.begin(request, now, planned=planned)
         if isinstance(outcome, HttpAnswer):
             return outcome
         with self._lock:

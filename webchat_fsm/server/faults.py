@@ -4,18 +4,29 @@ A fault that is an answer of its own (`server_status`, `http_status`, `refused`)
 operation from happening; one that spoils a good answer (`tear`, `delay`, `duplicate`, `reorder`) does not.
 `takes_effect` says otherwise: `drop=True, takes_effect=True` is the message that arrives although its sender never
 hears of it.
+
+What waits in `Faults` hits whichever operation comes next that it fits. A host that knows which request is to fail
+plans a fault for that one alone (`ChatServer.handle(..., planned=...)`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from difflib import get_close_matches
-from typing import Literal, TypedDict, Unpack
+from typing import Annotated, Any, Literal, TypedDict, TypeVar, Unpack
 
 import msgspec
+from msgspec import Meta
 
 from webchat_fsm.server.exchange import HttpAnswer, Reply
 
 Errors = tuple[int | tuple[int, str], ...]
+Count = Annotated[int, Meta(ge=1)]
+NotNegative = Annotated[int, Meta(ge=0)]
+Status = Annotated[int, Meta(ge=200, le=599)]
+LONGEST = 1e9
+"""Seconds, some thirty years, for which an answer may be held back."""
 
 
 class FaultOptions(TypedDict, total=False):
@@ -32,7 +43,7 @@ class FaultOptions(TypedDict, total=False):
     message: str
     chat_ended: bool | None
     retry_after: int | None
-    body: bytes | None
+    body: bytes | str | None
     refused: str | None
     mute: bool
     drop: bool
@@ -50,13 +61,13 @@ class Fault(msgspec.Struct, kw_only=True):
     """Name of the operation, either the common one (`send`) or that of the wire (`sendMessage`); None is any."""
     dialect: Literal["v2", "v3", "cometd"] | None = None
     """Only in `v2`, `v3` or `cometd`; None is any."""
-    times: int = 1
+    times: Count = 1
     """How many requests it hits; afterwards it is spent."""
-    skip: int = 0
+    skip: NotNegative = 0
     """How many requests pass before the first hit."""
     server_status: int | None = None
     """An envelope with this statusCode (v2, CometD: 1 temporary, 2 final) or status code (v3)."""
-    http_status: int | None = None
+    http_status: Status | None = None
     errors: Errors = ()
     """v2 error codes, alone or with their advice, sent with `server_status` or `http_status`."""
     code: str | None = None
@@ -65,10 +76,10 @@ class Fault(msgspec.Struct, kw_only=True):
     """v3 text of the error."""
     chat_ended: bool | None = None
     """What a `server_status` envelope says of the chat; None tells the truth."""
-    retry_after: int | None = None
+    retry_after: NotNegative | None = None
     """Seconds told in a Retry-After header."""
     body: bytes | None = None
-    """Literal body to send instead of the answer's own."""
+    """Literal body to send instead of the answer's own; a text is sent as UTF-8."""
     refused: str | None = None
     """CometD: the Bayeux reply is not successful, with this text."""
     mute: bool = False
@@ -77,7 +88,7 @@ class Fault(msgspec.Struct, kw_only=True):
     """No answer: the connection is cut."""
     tear: bool = False
     """The answer breaks off before the length it announced."""
-    delay: float = 0.0
+    delay: Annotated[float, Meta(ge=0, le=LONGEST)] = 0.0
     """Seconds for which the answer is held back."""
     duplicate: bool = False
     """Every message in the answer is there twice."""
@@ -90,6 +101,11 @@ class Fault(msgspec.Struct, kw_only=True):
         """Whether there is an answer, or none, of the fault's own."""
         own = self.server_status, self.http_status, self.refused
         return self.drop or self.mute or self.body is not None or any(value is not None for value in own)
+
+    @property
+    def wrong(self) -> bool:
+        """Whether anything goes wrong at all."""
+        return self.replaces or self.tear or self.delay > 0 or self.duplicate or self.reorder
 
     @property
     def happens(self) -> bool:
@@ -132,6 +148,57 @@ class Fault(msgspec.Struct, kw_only=True):
         )
 
 
+_NOTHING = Fault()
+F = TypeVar("F", bound=Fault)
+
+
+def checked(kind: type[F], given: Mapping[str, Any], where: str = "", *, without: Iterable[str] = ()) -> F:
+    """A fault from its keys, of which those `without` are unknown too; `where` begins the text of each error.
+
+    Raises `TypeError` for an unknown key, with the one that was probably meant, and `ValueError` for a value that
+    cannot be.
+    """
+    known = [name for name in kind.__struct_fields__ if name not in without]
+    for key in given:
+        if key not in known:
+            raise TypeError(f"{where}a fault has no {key!r}{_hint(key, known)}")
+    body = given.get("body")
+    try:
+        return msgspec.convert({**given, "body": body.encode()} if isinstance(body, str) else dict(given), kind)
+    except msgspec.ValidationError as error:
+        raise ValueError(where + _told(error, given)) from None
+
+
+def _told(error: msgspec.ValidationError, given: Mapping[str, Any]) -> str:
+    """What is wrong in the words of msgspec, with the key first and the value last."""
+    text, _, path = str(error).replace("`", "").partition(" - at $.")
+    expected, key = text.partition(", got ")[0], path.partition("[")[0]
+    value = f", got {given[key]!r}" if expected.startswith("Expected") else ""
+    return f"{path}: {expected[:1].lower()}{expected[1:]}{value}"
+
+
+def check_operation(name: str | None, known: Iterable[str]) -> None:
+    """Raise `ValueError` for an operation that is not known, with the one that was probably meant; None is any."""
+    names = sorted(known)
+    if name is not None and name not in names:
+        raise ValueError(f"no operation is called {name!r}{_hint(name, names)}")
+
+
+def _hint(name: object, known: Sequence[str]) -> str:
+    """What was probably meant, or else all that there is; the server stands alone, so this is its own."""
+    near = get_close_matches(str(name), known, 1)
+    return f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(known)}"
+
+
+def merged(faults: Iterable[Fault]) -> Fault:
+    """All that goes wrong with one request, in one fault; where two say different things, the later one counts."""
+    values: dict[str, Any] = {}
+    for fault in faults:
+        own = ((name, getattr(fault, name)) for name in Fault.__struct_fields__)
+        values.update((name, value) for name, value in own if value != getattr(_NOTHING, name))
+    return Fault(**values)
+
+
 class Faults:
     """The faults that are waiting to happen, in the order in which they were added."""
 
@@ -139,19 +206,21 @@ class Faults:
         self.known: set[str] = set()
         """Names of operations; empty means that names are not checked."""
         self._waiting: list[Fault] = []
+        self._planned: list[Fault] = []
 
     def __len__(self) -> int:
         return len(self._waiting)
 
     def add(self, **fault: Unpack[FaultOptions]) -> Fault:
-        """Let something go wrong: `add(operation="refresh", server_status=1, times=6)`."""
-        added = Fault(**fault)
-        if not (added.replaces or added.tear or added.delay or added.duplicate or added.reorder):
+        """Let something go wrong: `add(operation="refresh", server_status=1, times=6)`.
+
+        Raises `TypeError` for an unknown keyword and `ValueError` for a value that cannot be.
+        """
+        added = checked(Fault, fault)
+        if not added.wrong:
             raise ValueError("a fault needs something that goes wrong")
-        if self.known and added.operation is not None and added.operation not in self.known:
-            near = get_close_matches(added.operation, sorted(self.known), n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise ValueError(f"no operation is called {added.operation!r}{hint}")
+        if self.known:
+            check_operation(added.operation, self.known)
         self._waiting.append(added)
         return added
 
@@ -159,8 +228,20 @@ class Faults:
         """Let nothing go wrong any more."""
         self._waiting.clear()
 
+    @contextmanager
+    def planned(self, faults: Sequence[Fault]) -> Iterator[None]:
+        """Let these go wrong, as one fault and ahead of what waits, in the first operation of the block, if any."""
+        self._planned = list(faults)
+        try:
+            yield
+        finally:
+            self._planned = []
+
     def take(self, dialect: str, *names: str) -> Fault | None:
         """The fault that hits an operation known by these names now, counted down."""
+        if planned := [fault for fault in self._planned if fault.dialect in (None, dialect)]:
+            self._planned = []
+            return merged(planned)
         for fault in self._waiting:
             if fault.operation not in (None, *names) or fault.dialect not in (None, dialect):
                 continue

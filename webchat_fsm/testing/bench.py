@@ -36,6 +36,29 @@ CONFIGS: dict[Transport, dict[str, Any]] = {
 """The configurations with which a client of each transport finds the embedded server."""
 
 
+_NOT_RECORDED = (
+    "no such client is recorded: ask for the fixture webchat_recording, or set `records`, before it is made; "
+    "a service of your own writes itself down with recorder=Recorder()"
+)
+
+
+def way(transport: Transport | str) -> Transport:
+    """A transport by its name; raises `ValueError` for one that there is not."""
+    try:
+        return Transport(transport)
+    except ValueError:
+        raise ValueError(f"there is no transport {transport!r}; there are {', '.join(Transport)}") from None
+
+
+def merged(config: Mapping[str, Any], more: Mapping[str, Any]) -> Json:
+    """A configuration with more laid over it; a section that both have is merged."""
+    whole = dict(config)
+    for key, value in more.items():
+        known = whole.get(key)
+        whole[key] = {**known, **value} if isinstance(known, Mapping) and isinstance(value, Mapping) else value
+    return whole
+
+
 WITHOUT_SOCKETS = ServerOptions(reconnect_interval=0.5, gateway_delay=0.0, push_with_publish=True)
 """Without sockets a long poll is answered at once, so a CometD client is asked to pause between two of them."""
 
@@ -61,8 +84,11 @@ class TestServer:
         """Whether every client from now on is recorded."""
         self.seeds: list[int] = []
         """The seeds from which faults were drawn."""
+        self.base: int | None = None
+        """The seed that, given as `seed`, repeats all that was drawn without one; None where nothing was."""
         self._seed = seed
-        self._plan = Plan(self.core.faults, timeline.clock_jump)
+        self._drawn = 0
+        self._plan = Plan(timeline.clock_jump)
 
     def client(
         self,
@@ -71,9 +97,9 @@ class TestServer:
         store: SessionStore | None = None,
     ) -> WebChatService:
         """A service on the manual driver, not opened yet; `config` adds to what it needs to find the server."""
-        merged = self.config(transport, config)
+        given = self.config(transport, config)
         recorder = Recorder() if self.records else None
-        chat = WebChatService(merged, store=store, http=self.http(), driver=self.timeline.driver, recorder=recorder)
+        chat = WebChatService(given, store=store, http=self.http(), driver=self.timeline.driver, recorder=recorder)
         self.clients.append(chat)
         if recorder is not None:
             self.recorders.append((chat, recorder))
@@ -81,11 +107,7 @@ class TestServer:
 
     def config(self, transport: Transport | str = Transport.V2, config: Mapping[str, Any] | None = None) -> Json:
         """The configuration of such a client; a section that both have is merged."""
-        merged = dict(CONFIGS[Transport(transport)])
-        for key, value in (config or {}).items():
-            known = merged.get(key)
-            merged[key] = {**known, **value} if isinstance(known, dict) and isinstance(value, Mapping) else value
-        return merged
+        return merged(CONFIGS[way(transport)], config or {})
 
     def http(self) -> EmbeddedHttp:
         """A way to this server for a service that code under test makes by itself, with `timeline.driver`."""
@@ -101,11 +123,15 @@ class TestServer:
         """What a client has done so far, by default the one made last; raises `LookupError` for one not recorded."""
         known = [recorder for one, recorder in self.recorders if chat in (None, one)]
         if not known:
-            raise LookupError("no such client is recorded: set `records` before it is made")
+            raise LookupError(_NOT_RECORDED)
         return Recording.of(known[-1])
 
     def load_faults(self, faults: Iterable[Mapping[str, Any]]) -> None:
-        """Let go wrong what a list says, as `webchat_fsm.testing.chaos` describes it."""
+        """Let go wrong what a list says, as `webchat_fsm.testing.chaos` describes it.
+
+        Raises `TypeError` for an unknown key and `ValueError` for a value that cannot be, with the entry and the key;
+        nothing of such a list is taken on.
+        """
         self._plan.load(faults)
 
     def clear_faults(self) -> None:
@@ -114,18 +140,25 @@ class TestServer:
         self._plan.clear()
 
     def draw_faults(
-        self, seed: int | None = None, count: int = 10, *, transport: Transport | str = Transport.V2, attempts: int = 20
+        self, seed: int | None = None, count: int = 10, *, transport: Transport | str | None = None, attempts: int = 20
     ) -> list[dict[str, Any]]:
         """Let something go wrong by chance; the seed is shown where the test fails.
 
-        Without one it is that of the command line (`--webchat-seed`), else a new one each time.
+        Without a seed the draws of a test begin with that of the command line (`--webchat-seed`), else with a new one,
+        and each further draw takes the next number. Without a transport it is that of the client made last, else v2.
         """
-        given = self._seed if seed is None else seed
-        chosen = random.SystemRandom().randrange(2**32) if given is None else given
+        chosen = self._next_seed() if seed is None else seed
         self.seeds.append(chosen)
-        faults = drawn(chosen, Transport(transport), count, attempts=attempts)
+        last = self.clients[-1].config.way if self.clients else Transport.V2
+        faults = drawn(chosen, last if transport is None else way(transport), count, attempts=attempts)
         self.load_faults(faults)
         return faults
+
+    def _next_seed(self) -> int:
+        if self.base is None:
+            self.base = random.SystemRandom().randrange(2**32) if self._seed is None else self._seed
+        self._drawn += 1
+        return self.base + self._drawn - 1
 
     def agent(self, name: str) -> Person:
         """An agent, who has yet to join."""

@@ -7,19 +7,23 @@ A list of plain objects, which JSON can carry::
      {"operation": "refresh", "attempt": 5, "clock_jump": -3600.0}]
 
 `operation` is a name of `OPERATIONS`, the one that recordings show; `attempt` counts the requests of that operation (of
-any, where none is named) from the moment the list is taken on. Everything else is a field of
-`webchat_fsm.server.Fault`, but for `clock_jump`: the seconds by which the wall clock jumps just before the request.
+any, where none is named) from the moment the list is taken on. `clock_jump` is the seconds by which the wall clock
+jumps just before the request. Everything else is a field of `webchat_fsm.server.Fault`, but for `times` and `skip`, in
+whose place there are attempts. What is due in one request goes wrong there together, before what waits in
+`Faults` for any request, and in no other one.
 """
 
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import Callable, Iterable, Mapping
-from difflib import get_close_matches
-from typing import Any
+from typing import Annotated, Any
+
+from msgspec import Meta
 
 from webchat_fsm.lifecycle.table import Transport
-from webchat_fsm.server import Fault, Faults
+from webchat_fsm.server.faults import LONGEST, Count, Fault, check_operation, checked
 
 OPERATIONS = frozenset(
     {
@@ -67,47 +71,82 @@ def drawn(seed: int, transport: Transport, count: int = 10, *, attempts: int = 2
     ]
 
 
-class Plan:
-    """Lists of faults at work: attempts are counted, and what is due is handed to the server or to the clock."""
+class Entry(Fault, kw_only=True):
+    """One entry of a list."""
 
-    def __init__(self, faults: Faults, jump: Callable[[float], None]) -> None:
-        self._faults, self._jump = faults, jump
-        self._waiting: list[tuple[str | None, int, dict[str, Any]]] = []
+    attempt: Count | Annotated[tuple[Count, ...], Meta(min_length=1)] = 1
+    """Which requests it hits, counted from 1."""
+    clock_jump: Annotated[float, Meta(ge=-LONGEST, le=LONGEST)] = 0.0
+    """Seconds by which the wall clock jumps just before the request."""
+
+    @property
+    def attempts(self) -> tuple[int, ...]:
+        """The requests that it hits."""
+        return self.attempt if isinstance(self.attempt, tuple) else (self.attempt,)
+
+
+def entries(faults: Iterable[Mapping[str, Any]]) -> list[Entry]:
+    """A list, checked; raises `TypeError` and `ValueError` that name the entry and the key."""
+    if isinstance(faults, Mapping | str):
+        raise TypeError(f"expected a list of faults, got one {type(faults).__name__}")
+    return [_entry(f"fault {number}: ", given) for number, given in enumerate(faults, 1)]
+
+
+def _entry(where: str, given: Mapping[str, Any]) -> Entry:
+    if not isinstance(given, Mapping):
+        raise TypeError(f"{where}expected an object, got {given!r}")
+    for key in ("times", "skip"):
+        if key in given:
+            raise TypeError(f"{where}{key!r} means nothing in a list: name the attempts, as in 'attempt': [1, 2]")
+    entry = checked(Entry, given, where, without=("times", "skip"))
+    try:
+        check_operation(entry.operation, OPERATIONS)
+    except ValueError as error:
+        raise ValueError(f"{where}{error}") from None
+    if not (entry.wrong or entry.clock_jump):
+        raise ValueError(f"{where}a fault needs something that goes wrong")
+    return entry
+
+
+class Plan:
+    """Lists of faults at work: attempts are counted, and what is due goes to the clock or along with the request."""
+
+    def __init__(self, jump: Callable[[float], None]) -> None:
+        self._jump = jump
+        self._waiting: list[tuple[int, Entry]] = []
         self._asked: dict[str | None, int] = {}
+        self._lock = threading.Lock()
 
     def load(self, faults: Iterable[Mapping[str, Any]]) -> None:
-        """Take a list on; raises `ValueError` for what it cannot mean and `TypeError` for an unknown field."""
-        for given in faults:
-            fault = dict(given)
-            operation, attempts = fault.pop("operation", None), fault.pop("attempt", 1)
-            self._check(operation, fault)
-            for attempt in attempts if isinstance(attempts, list | tuple) else (attempts,):
-                if attempt < 1:
-                    raise ValueError(f"attempts are counted from 1, got {attempt}")
-                self._waiting.append((operation, self._asked.get(operation, 0) + attempt, fault))
+        """Take a list on as a whole, or raise `ValueError` or `TypeError` for what it cannot mean."""
+        listed = entries(faults)
+        with self._lock:
+            for entry in listed:
+                so_far = self._asked.get(entry.operation, 0)
+                self._waiting += [(so_far + attempt, entry) for attempt in entry.attempts]
 
     def clear(self) -> None:
         """Forget what is still to come."""
-        self._waiting.clear()
+        with self._lock:
+            self._waiting.clear()
 
-    def _check(self, operation: str | None, fault: dict[str, Any]) -> None:
-        if operation is not None and operation not in OPERATIONS:
-            near = get_close_matches(operation, OPERATIONS, n=1)
-            raise ValueError(f"no operation is called {operation!r}{f'; did you mean {near[0]!r}?' if near else ''}")
-        if "clock_jump" not in fault:
-            Fault(**fault)
+    def asking(self, operation: str) -> list[Entry]:
+        """A request of that operation is about to be made: the clock jumps, and the rest goes wrong with it."""
+        due = self._due(operation)
+        for entry in due:
+            if entry.clock_jump:
+                self._jump(entry.clock_jump)
+        return [entry for entry in due if entry.wrong]
 
-    def asking(self, operation: str) -> None:
-        """A request of that operation is about to be made."""
-        for name in (None, operation):
-            self._asked[name] = self._asked.get(name, 0) + 1
-        due = [one for one in self._waiting if one[0] in (None, operation) and one[1] == self._asked[one[0]]]
-        for one in due:
-            self._waiting.remove(one)
-            self._happen(one[2])
-
-    def _happen(self, fault: dict[str, Any]) -> None:
-        if "clock_jump" in fault:
-            self._jump(fault["clock_jump"])
-        else:
-            self._faults.add(**fault)
+    def _due(self, operation: str) -> list[Entry]:
+        with self._lock:
+            for name in (None, operation):
+                self._asked[name] = self._asked.get(name, 0) + 1
+            due = [
+                one
+                for one in self._waiting
+                if one[1].operation in (None, operation) and one[0] == self._asked[one[1].operation]
+            ]
+            for one in due:
+                self._waiting.remove(one)
+            return [entry for _, entry in due]

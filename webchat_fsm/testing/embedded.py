@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from http.cookies import SimpleCookie
 from urllib.parse import urlsplit
@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from webchat_fsm.errors import TransportError
 from webchat_fsm.runtime.clock import Clock
 from webchat_fsm.runtime.http import encoded
-from webchat_fsm.server import ChatServer, HttpRequest
+from webchat_fsm.server import ChatServer, Fault, HttpRequest
 from webchat_fsm.server import HttpAnswer as ServerAnswer
 from webchat_fsm.wire.request import HttpAnswer, Request
 
@@ -26,7 +26,8 @@ class EmbeddedHttp:
     """Carries requests to a `ChatServer` in this process; a slow answer lets time pass instead of waiting.
 
     `wait_until` lets it pass, to a moment of the clock's timer line, by default by moving the clock alone; `awaiting`
-    is told the operation and the deadline of each slow request; `asking` hears the name of each operation before it.
+    is told the operation and the deadline of each slow request; `asking` hears the name of each operation before it,
+    and says what goes wrong with this request.
     """
 
     def __init__(
@@ -36,7 +37,7 @@ class EmbeddedHttp:
         *,
         wait_until: Callable[[float], None] | None = None,
         awaiting: Awaiting = _unlisted,
-        asking: Callable[[str], None] = lambda operation: None,
+        asking: Callable[[str], Sequence[Fault]] = lambda operation: (),
     ) -> None:
         self._server, self._clock = server, clock
         self._wait_until = wait_until or clock.sleep_until
@@ -46,8 +47,8 @@ class EmbeddedHttp:
 
     def send(self, request: Request) -> HttpAnswer:
         """Make the request; raises `TransportError` where the server's faults leave no complete answer."""
-        self._asking(request.operation)
-        answer = self._server.handle(self._asked(request), self._clock.wall())
+        planned = self._asking(request.operation)
+        answer = self._server.handle(self._asked(request), self._clock.wall(), planned=planned)
         self._delay(request, answer.delay)
         if answer.fate != "whole":
             fault = "the connection was lost" if answer.fate == "drop" else "the answer was torn off"
