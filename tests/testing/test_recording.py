@@ -246,12 +246,23 @@ STEP = {"time": 0.0, "timer": 0.0, "draw": 0.0, "state": "idle", "transitions": 
         ([], "line 1: this is no recording"),
         ([{"event": "ready"}], "line 1: this is no recording"),
         ([{"recording": 2}], "line 1: a recording of version 2; known is 1"),
-        ([{"recording": 1, "transport": "pigeon"}], "line 1: no transport that is known: 'pigeon'"),
+        ([{"recording": "1"}], "line 1: recording: expected int, got str"),
+        ([{**HEAD, "transport": "pigeon"}], "line 1: transport: invalid enum value 'pigeon'"),
+        ([{**HEAD, "transport": "v3"}], "line 1: transport: v3, but the configuration says v2"),
+        ([{"recording": 1, "transport": "v2"}], "line 1: object missing required field config"),
         ([{"recording": 1, "transport": "v2", "config": {"dataURL": 3}}], "line 1: the configuration: .*dataURL"),
-        ([HEAD, {**STEP, "tick": "lunch"}], "line 2 cannot be played: .*lunch"),
-        ([HEAD, {**STEP, "answered": 1}], "line 2 cannot be played: KeyError: 1"),
-        ([HEAD, {**STEP, "command": "dance"}], "line 2 cannot be played: .*'dance'"),
-        ([HEAD, {**STEP, "opened": None}, {**STEP, "slept": 1}], "line 3 cannot be played: .*no step that is known"),
+        ([HEAD, {**STEP, "tick": "lunch", "preview": ""}], "line 2: tick: invalid enum value 'lunch'"),
+        ([HEAD, {**STEP, "answered": 1, "trouble": []}], "line 2: request 1 is one that no line before asks for; are"),
+        ([HEAD, {**STEP, "answered": 1, "status": 200}], "line 2: an answer needs status and headers, fault and url"),
+        ([HEAD, {**STEP, "interrupted": 1}], "line 2: request 1 is one that no line before asks for"),
+        ([HEAD, {"time": 1.0, "request": 1}], "line 2: object missing required field operation"),
+        ([HEAD, {**STEP, "command": "dance", "data": {}, "by": "user"}], "line 2: there is no command 'dance'"),
+        ([HEAD, {**STEP, "opened": None}, {**STEP, "slept": 1}], "line 3: no step that is known"),
+        ([HEAD, {**STEP, "opened": {"$saved": {}}}], "line 2 cannot be played: ValidationError: "),
+        ([HEAD, {**STEP, "opened": None, "time": "noon"}], "line 2: time: expected float, got str"),
+        ([HEAD, {**STEP, "opened": None, "transitions": [["idle"]]}], r"line 2: transitions\[0\]: expected array of"),
+        ([HEAD, {**STEP, "opened": None, "outcome": {"resolved": False}}], "line 2: outcome: a rejection needs its"),
+        ([HEAD, {**STEP, "opened": None}, HEAD], "line 3: another recording begins here; a file holds one"),
     ],
 )
 def test_what_is_no_recording_is_refused_with_its_line(lines, told):
@@ -261,9 +272,19 @@ def test_what_is_no_recording_is_refused_with_its_line(lines, told):
 
 def test_a_line_that_is_no_json_is_refused_unless_the_process_died_over_it():
     head, step = msgspec.json.encode(HEAD), msgspec.json.encode({**STEP, "opened": None, "transitions": []})
-    with pytest.raises(RecordingError, match="line 2"):
-        Recording.parse(b"\n".join([head, b'{"torn', step]))
-    assert len(Recording.parse(b"\n".join([head, step, b'{"torn'])).lines) == 1
+    for wrong in (b'{"torn', b"", b"[]"):
+        with pytest.raises(RecordingError, match="line 2"):
+            Recording.parse(b"\n".join([head, wrong, step]))
+    with pytest.raises(RecordingError, match="line 3"):
+        Recording.parse(b"\n".join([head, step, b"Dear diary"]))
+    recording = Recording.parse(b"\n".join([head, step, b'{"torn']))
+    assert (len(recording.lines), recording.torn) == (1, 3)
+
+
+def test_empty_lines_at_the_end_are_no_part_of_a_recording():
+    head, step = msgspec.json.encode(HEAD), msgspec.json.encode({**STEP, "opened": None})
+    recording = Recording.parse(b"\r\n".join([head, step, b"", b"  ", b""]))
+    assert (len(recording.lines), recording.torn) == (1, None)
 
 
 def test_a_text_that_was_visible_before_its_filter_came_stays_visible(recorded, webchat_timeline, webchat_server):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import random
+from collections.abc import Iterator
 
 import pytest
 
@@ -68,6 +70,38 @@ def test_a_recording_that_is_not_what_happens_now_is_told_and_fails(recorded, ca
 def test_a_file_that_is_no_recording_fails_in_one_line(tmp_path, capsys):
     (tmp_path / "chat.jsonl").write_text("Dear diary\n")
     assert main(["replay", str(tmp_path / "chat.jsonl")]) == 1
-    assert capsys.readouterr().err.startswith("webchat-fsm: line 1: JSON is malformed")
+    assert capsys.readouterr().err.startswith(f"webchat-fsm: {tmp_path / 'chat.jsonl'}: line 1: JSON is malformed")
     assert main(["replay", str(tmp_path / "nowhere.jsonl")]) == 1
     assert "No such file" in capsys.readouterr().err
+
+
+def test_a_file_that_was_cut_in_the_middle_of_a_line_is_replayed_as_far_as_it_goes_and_told(recorded, capsys):
+    recorded.write_bytes(recorded.read_bytes()[:-20])
+    lines = recorded.read_bytes().count(b"\n") + 1
+    assert main(["replay", str(recorded)]) == 0
+    assert capsys.readouterr().err == f"webchat-fsm: {recorded}: line {lines} breaks off and is left out\n"
+    assert main(["replay", str(recorded), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["torn"] == lines
+
+
+def places(value: object) -> Iterator[tuple[object, object]]:
+    """Every container in a JSON value, with each of its keys."""
+    keys = list(value) if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ()
+    for key in keys:
+        yield value, key
+        yield from places(value[key])
+
+
+@pytest.mark.parametrize("form", [[], ["--json"], ["--diagram"]])
+@pytest.mark.parametrize("other", [None, "x", -1, [], {}, [[]], {"messages": [{}]}, True, 1e308])
+def test_a_value_that_was_tampered_with_fails_in_words_and_never_in_a_traceback(recorded, capsys, form, other):
+    draw, lines = random.Random(1), recorded.read_text().splitlines()
+    for _ in range(40):
+        number = draw.randrange(len(lines))
+        line = json.loads(lines[number])
+        container, key = draw.choice(list(places(line)))
+        container[key] = other
+        recorded.write_text("\n".join([*lines[:number], json.dumps(line), *lines[number + 1 :]]))
+        assert main(["replay", str(recorded), *form]) in (0, 1)
+        told = capsys.readouterr().err
+        assert all(said.startswith("webchat-fsm: ") for said in told.splitlines())

@@ -42,11 +42,16 @@ def add(commands: Subparsers) -> None:
 
 def run(options: Namespace) -> int:
     """Exit code 1 where the replay differs, or the file is no recording."""
-    from webchat_fsm.testing.recording import Recording
+    from webchat_fsm.testing.recording import Recording, RecordingError
     from webchat_fsm.testing.replay import replay
 
-    recording = Recording.read(options.file)
-    played = replay(recording)
+    try:
+        recording = Recording.read(options.file)
+        played = replay(recording)
+    except RecordingError as error:
+        raise RecordingError(f"{options.file}: {error}") from error
+    if recording.torn is not None:
+        complain(f"{options.file}: line {recording.torn} breaks off and is left out")
     show = _json if options.json else _drawings if options.diagram else _story
     for line in show(recording, played):
         print(line)
@@ -89,5 +94,6 @@ def _json(recording: Recording, played: Replay) -> Iterator[str]:
             ],
             "events": [{"time": event.time, "event": event.name, "data": event.data} for event in played.events],
             "differences": played.differences,
+            "torn": recording.torn,
         }
     )

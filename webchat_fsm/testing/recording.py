@@ -13,11 +13,12 @@ import msgspec
 from webchat_fsm.errors import WebChatError
 from webchat_fsm.lifecycle.table import State, Transport, Trigger
 from webchat_fsm.lifecycle.words import Json
+from webchat_fsm.testing.lines import Head, Version, kind_of, wrong_with
 from webchat_fsm.testing.recorder import VERSION, Recorder
 
 
 class RecordingError(WebChatError):
-    """A file is no recording, or one that this version cannot read; the text names the line."""
+    """A file is no recording, or one that this version cannot read; the text names the line and the field."""
 
 
 class Transition(NamedTuple):
@@ -38,18 +39,20 @@ class RecordedEvent(NamedTuple):
 
 
 class Recording:
-    """The lines of one recording: `head`, then `lines` in the order of the decisions."""
+    """The lines of one recording: `head`, then `lines` in the order of the decisions.
 
-    def __init__(self, lines: Sequence[Json]) -> None:
+    `torn` is the number of a last line that broke off and was left out, None where none did. Raises `RecordingError`
+    for lines that a recorder does not write.
+    """
+
+    def __init__(self, lines: Sequence[Json], *, torn: int | None = None) -> None:
         if not lines or lines[0].get("recording") is None:
             raise RecordingError("line 1: this is no recording of a chat session")
-        if lines[0]["recording"] != VERSION:
-            raise RecordingError(f"line 1: a recording of version {lines[0]['recording']}; known is {VERSION}")
-        self.head, self.lines = lines[0], lines[1:]
-        try:
-            self.transport = Transport(self.head["transport"])
-        except (KeyError, ValueError) as error:
-            raise RecordingError(f"line 1: no transport that is known: {error}") from error
+        _check_head(lines[0])
+        for number, line in enumerate(lines[1:], 2):
+            _check(number, line)
+        self.head, self.lines, self.torn = lines[0], lines[1:], torn
+        self.transport = Transport(self.head["transport"])
 
     @classmethod
     def of(cls, recorder: Recorder) -> Recording:
@@ -65,16 +68,19 @@ class Recording:
     @classmethod
     def parse(cls, text: bytes | str) -> Recording:
         """Read the text of a file."""
-        listed = (text.encode() if isinstance(text, str) else text).splitlines()
+        listed = (text.encode() if isinstance(text, str) else text).rstrip().splitlines()
         lines: list[Json] = []
+        torn = None
         for number, line in enumerate(listed, 1):
+            if not line.strip():
+                raise RecordingError(f"line {number}: an empty line")
             try:
                 lines.append(msgspec.json.decode(line, type=dict[str, Any]))
             except (msgspec.DecodeError, UnicodeDecodeError) as error:
-                if number == len(listed) > 1:
-                    break  # the process died while it wrote
-                raise RecordingError(f"line {number}: {error}") from error
-        return cls(lines)
+                if not (number == len(listed) > 1 and line.startswith(b"{")):
+                    raise RecordingError(f"line {number}: {error}") from error
+                torn = number  # the process died while it wrote, or the file was cut
+        return cls(lines, torn=torn)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write it to a file."""
@@ -112,3 +118,19 @@ class Recording:
     def requests(self) -> list[str]:
         """The names of the operations that were requested, in order."""
         return [line["operation"] for line in self.lines if "request" in line]
+
+
+def _check_head(head: Json) -> None:
+    wrong = wrong_with(head, Version)
+    if not wrong and head["recording"] != VERSION:
+        wrong = f"a recording of version {head['recording']}; known is {VERSION}"
+    if wrong := wrong or wrong_with(head, Head):
+        raise RecordingError(f"line 1: {wrong}")
+
+
+def _check(number: int, line: Json) -> None:
+    if "recording" in line:
+        raise RecordingError(f"line {number}: another recording begins here; a file holds one")
+    kind = kind_of(line)
+    if wrong := "no step that is known" if kind is None else wrong_with(line, kind):
+        raise RecordingError(f"line {number}: {wrong}")

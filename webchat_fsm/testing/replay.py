@@ -104,8 +104,10 @@ class Player:
     def __init__(self, recording: Recording) -> None:
         try:
             config = Config.read(recording.head["config"])
-        except (KeyError, ConfigError) as error:
+        except ConfigError as error:
             raise RecordingError(f"line 1: the configuration: {error}") from error
+        if config.way is not recording.transport:
+            raise RecordingError(f"line 1: transport: {recording.transport}, but the configuration says {config.way}")
         self._session = Session(Settings.of(config))
         self._session.prefilters = HiddenAgain()
         self._dialect = dialect_of(config)
@@ -121,7 +123,9 @@ class Player:
                 self._compare_request(number, line)
             else:
                 self._step(number, line)
-        except (KeyError, TypeError, ValueError, AttributeError, msgspec.MsgspecError) as error:
+        except RecordingError as error:
+            raise RecordingError(f"line {number}: {error}") from error
+        except Exception as error:  # whatever a line that was tampered with makes of a dialect or of the core
             raise RecordingError(f"line {number} cannot be played: {type(error).__name__}: {error}") from error
 
     def known(self, time: float) -> Known:
@@ -167,7 +171,7 @@ class Player:
                 self._differs(number, what, line.get(what), now)
 
     def _compare_request(self, number: int, line: Json) -> None:
-        call = self._calls[line["request"]]
+        call = self._call(line["request"])
         if call.operation == "file":
             call = replace(call, fields={**call.fields, "content": b""})
         now = _json(described(self._dialect.request(call), self._mask, _was_hidden))
@@ -181,14 +185,17 @@ class Player:
     # -- from lines to steps -------------------------------------------------------------------------------------------
 
     def _told(self, line: Json) -> Step:
-        kind = next((key for key in _STEPS if key in line), None)
-        if kind is None:
-            raise ValueError("no step that is known")
-        return _STEPS[kind](self, line)
+        return next(step for key, step in _STEPS.items() if key in line)(self, line)
+
+    def _call(self, ticket: int) -> Call:
+        """The call with this number."""
+        if ticket not in self._calls:
+            raise RecordingError(f"request {ticket} is one that no line before asks for; are lines missing?")
+        return self._calls[ticket]
 
     def _asked(self, line: Json) -> Step:
         if line["command"] not in COMMANDS:
-            raise ValueError(f"there is no command {line['command']!r}")
+            raise RecordingError(f"there is no command {line['command']!r}")
         return Asked(command=line["command"], data=_given(line["data"]), by=By(line["by"]))
 
     def _due(self, line: Json) -> Step:
@@ -203,10 +210,10 @@ class Player:
         return Closed()
 
     def _interrupted(self, line: Json) -> Step:
-        return Interrupted(call=self._calls[line["interrupted"]])
+        return Interrupted(call=self._call(line["interrupted"]))
 
     def _replied(self, line: Json) -> Step:
-        call = self._calls[line["answered"]]
+        call = self._call(line["answered"])
         return Replied(call=call, reply=self._reply(call, line))
 
     def _reply(self, call: Call, line: Json) -> Reply:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from webchat_fsm.lifecycle.words import Json
+from webchat_fsm.testing.lines import said_in
 from webchat_fsm.testing.recording import Recording
 
 _UNPRINTABLE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
@@ -67,12 +68,8 @@ def _consequences(line: Json) -> Iterator[str]:
 
 def _said(data: Json) -> str:
     """What the messages of an event say, else nothing."""
-    texts = [f"{one['from']['name'] or one['from']['type']}: {one['text'] or one['type']}" for one in _messages(data)]
+    texts = [f"{one.sender.name or one.sender.type}: {one.text or one.type}" for one in said_in(data)]
     return f" ({'; '.join(texts)})" if texts else ""
-
-
-def _messages(data: Json) -> list[Json]:
-    return data["messages"] if isinstance(data.get("messages"), list) else []
 
 
 def _brief(data: Any) -> str:
