@@ -27,6 +27,13 @@ def test_an_example_runs_as_it_stands(code: str, tmp_path: Path) -> None:
     assert program.returncode == 0, program.stderr
 
 
+def test_the_example_that_writes_a_file_runs_again_in_the_same_place(tmp_path: Path) -> None:
+    [code] = [code for code in PROGRAMS if "Recorder(" in code]
+    for _ in range(2):
+        program = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+        assert program.returncode == 0, program.stderr
+
+
 def test_the_stories_pass_where_the_package_is_installed(tmp_path: Path) -> None:
     for number, code in enumerate(STORIES):
         (tmp_path / f"test_story_{number}.py").write_text(code, encoding="utf-8")

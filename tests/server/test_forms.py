@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from webchat_fsm.server import HttpRequest, Upload
-from webchat_fsm.server.forms import UnreadableBodyError, fields_of, read_fields, text_of
+from webchat_fsm.server.forms import MissingExtraError, UnreadableBodyError, fields_of, read_fields, text_of
 
 
 def read(body: bytes, kind: str = "application/x-www-form-urlencoded", query: str = "", **options: bool):
@@ -103,3 +105,10 @@ def test_reading_fields_out_of_json_and_forms_alike():
     assert fields_of(fields, "text") == {}
     assert fields_of({"odd": "{not json"}, "odd") == {}
     assert text_of({"file": Upload("a.txt", "text/plain", b"x")}, "file") is None
+
+
+def test_an_upload_without_the_package_that_reads_it_says_how_to_install_it(monkeypatch):
+    monkeypatch.delitem(sys.modules, "webchat_fsm.server.multiparts", raising=False)
+    monkeypatch.setitem(sys.modules, "python_multipart", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'webchat-fsm\[server\]'"):
+        read(b"--x--", "multipart/form-data; boundary=x")

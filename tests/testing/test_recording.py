@@ -203,11 +203,19 @@ def test_a_recording_of_two_threads_is_replayed_in_the_order_of_their_decisions(
     assert recording.requests.count("send") == 20
 
 
-def test_a_file_is_its_owner_s_alone_and_never_overwritten(tmp_path):
+def test_a_file_is_its_owner_s_alone_and_not_overwritten(tmp_path):
     Recorder(tmp_path / "chat.jsonl")
     assert stat.S_IMODE((tmp_path / "chat.jsonl").stat().st_mode) == 0o600
     with pytest.raises(FileExistsError):
         Recorder(tmp_path / "chat.jsonl")
+
+
+def test_a_file_is_replaced_where_that_is_asked_for(tmp_path):
+    (tmp_path / "chat.jsonl").write_text("Dear diary\n")
+    (tmp_path / "chat.jsonl").chmod(0o644)
+    Recorder(tmp_path / "chat.jsonl", overwrite=True)
+    assert (tmp_path / "chat.jsonl").read_bytes() == b""
+    assert stat.S_IMODE((tmp_path / "chat.jsonl").stat().st_mode) == 0o600
 
 
 def test_a_disk_that_is_full_ends_the_recording_and_not_the_chat(webchat_server, webchat_timeline, tmp_path, caplog):

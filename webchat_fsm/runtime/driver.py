@@ -130,7 +130,8 @@ class ThreadDriver:
     """Runs timers in the background: one thread keeps the time, workers make the requests.
 
     Workers are started as they are needed, at most `workers` at a time, and end after `idle` seconds without work. All
-    threads are daemons, and end with `close()`.
+    threads are daemons, and end with `close()`. Timers and waits go by the real monotonic clock: freezegun and
+    time-machine freeze the wall clock alone. To move timers, take a `ManualDriver`.
     """
 
     threaded = True

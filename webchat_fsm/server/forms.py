@@ -30,6 +30,15 @@ class Upload(msgspec.Struct, frozen=True):
     content: bytes
 
 
+MISSING = (
+    "an upload needs a reader of multipart bodies: pip install 'webchat-fsm[server]', or '.[server]' in a checkout"
+)
+
+
+class MissingExtraError(ImportError):
+    """The optional package that reads uploads is not installed; the text says how to install it."""
+
+
 class UnreadableBodyError(Exception):
     """A body that says one thing and is another, with the HTTP status that tells the client so."""
 
@@ -108,7 +117,10 @@ def _overlay(first: Fields, second: Fields) -> Fields:
 
 def _multipart(body: bytes, kind: str) -> list[tuple[str, object]]:
     # Imported at need: the parser is in the extra `server`, and only uploads call for it.
-    from webchat_fsm.server.multiparts import Part, UnreadableMultipartError, parse
+    try:
+        from webchat_fsm.server.multiparts import Part, UnreadableMultipartError, parse
+    except ImportError as missing:
+        raise MissingExtraError(MISSING) from missing
 
     def value_of(part: Part) -> object:
         if part.filename is None:

@@ -1,7 +1,7 @@
 """A kit for test suites: the embedded server without sockets, time that a test moves, faults as data, recordings.
 
 The fixtures `webchat_timeline`, `webchat_server`, `webchat` and `webchat_recording` are there wherever the package is
-installed. Everything works without pytest too.
+installed. Everything works without pytest too. Uploads to the server need the extra `server`.
 """
 
 from webchat_fsm.testing.bench import TestServer

@@ -52,11 +52,11 @@ class Recorder:
     """Records one service: ``WebChatService(config, recorder=Recorder("chat.jsonl"))``.
 
     Lines are written as they come, so that a crash leaves all but the last; the file, readable by its owner alone, must
-    not exist yet (`FileExistsError`). Without a path they are kept in `lines`. A disk that is full ends the recording,
-    not the chat.
+    not exist yet (`FileExistsError`), or is replaced with `overwrite`. Without a path they are kept in `lines`. A disk
+    that is full ends the recording, not the chat.
     """
 
-    def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
+    def __init__(self, path: str | os.PathLike[str] | None = None, *, overwrite: bool = False) -> None:
         self.path = None if path is None else Path(path)
         self.lines: list[bytes] = []
         self._mask = Mask()
@@ -67,6 +67,8 @@ class Recorder:
         self._lock = threading.RLock()
         self._begun = self._full = False
         if self.path is not None:
+            if overwrite:
+                self.path.unlink(missing_ok=True)
             os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
 
     # -- what the service tells --------------------------------------------------------------------------------------
