@@ -148,6 +148,30 @@ def test_every_thread_sees_the_time_of_the_timeline(kind):
         server.close()
 
 
+def test_a_thread_that_looks_while_another_moves_the_clock_does_not_find_it_turned_back():
+    class Slow(clocks.Injected):
+        """A source at which one look takes so long that the clock is moved meanwhile."""
+
+        def now(self):
+            shown = super().now()
+            if threading.current_thread() is looker:
+                looking.set()
+                moved.wait(0.2)
+            return shown
+
+    looker, looking, moved = None, threading.Event(), threading.Event()
+    clock = clocks.KitClock(Slow())
+    looker = threading.Thread(target=clock.wall)
+    begun = clock.timer()
+    looker.start()
+    looking.wait(30)
+    clock.sleep_until(begun + 60)
+    clock.wall()
+    moved.set()
+    looker.join()
+    assert clock.timer() == begun + 60
+
+
 @pytest.mark.parametrize("options", [{"auto_tick_seconds": 1}, {"tick": True}])
 def test_time_that_passes_by_itself_too_is_moved_all_the_same(options):
     with freezegun.freeze_time("2026-05-05", **options), Timeline.frozen("freezegun") as timeline:

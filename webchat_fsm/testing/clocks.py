@@ -7,6 +7,7 @@ Neither of the two packages is needed: one that is not imported cannot have froz
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -122,14 +123,16 @@ class KitClock:
         self._source = source or Injected()
         self._ahead = 0.0
         self._seen = self._source.now()
+        self._lock = threading.RLock()
 
     def wall(self) -> float:
         """Seconds since the epoch. A wall clock that somebody has turned back has jumped."""
-        now = self._source.now()
-        if now < self._seen:
-            self._ahead += now - self._seen
-        self._seen = now
-        return now
+        with self._lock:  # a thread that has looked before another one moves the clock must not find it turned back
+            now = self._source.now()
+            if now < self._seen:
+                self._ahead += now - self._seen
+            self._seen = now
+            return now
 
     def timer(self) -> float:
         """Seconds on the line of the timers: the wall clock less its jumps."""
@@ -148,7 +151,8 @@ class KitClock:
     def jump(self, seconds: float) -> None:
         """Set the wall clock forward or back, as an administrator or the network would; no time passes."""
         step = math.floor(seconds * MICRO)
-        before = self.wall()
-        self._source.shift(step)
-        self._seen = self._source.now()
-        self._ahead += self._seen - before
+        with self._lock:
+            before = self.wall()
+            self._source.shift(step)
+            self._seen = self._source.now()
+            self._ahead += self._seen - before
