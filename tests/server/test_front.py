@@ -113,6 +113,24 @@ def test_a_torn_answer_is_an_incomplete_read_for_urllib3(front, http):
         post(http, front.data_url(), nickname="Jonny")
 
 
+def test_many_threads_may_stop_it_at_once():
+    for _ in range(20):
+        front, faults = HttpFront(ChatServer()).start(), []
+
+        def stop(front=front, faults=faults):
+            try:
+                front.stop()
+            except BaseException as fault:
+                faults.append(fault)
+
+        stoppers = [threading.Thread(target=stop) for _ in range(3)]
+        for stopper in stoppers:
+            stopper.start()
+        for stopper in stoppers:
+            stopper.join(10.0)
+        assert faults == []
+
+
 def test_a_slow_answer_holds_up_nobody_else(front, http):
     front.server.faults.add(delay=60.0)
 

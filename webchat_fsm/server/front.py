@@ -34,6 +34,7 @@ class HttpFront:
         self._thread: threading.Thread | None = None
         self._running: _Running | None = None
         self._started = threading.Event()
+        self._stopping = threading.Lock()
         self._failure: BaseException | None = None
 
     def start(self) -> HttpFront:
@@ -50,12 +51,13 @@ class HttpFront:
         return self
 
     def stop(self) -> None:
-        """Hang up on everybody and end the thread; without effect on a front that is not started."""
-        if self._thread is not None:
-            if self._running is not None:
-                self._running.ask_to_stop()
-            self._thread.join()
-        self._thread = self._running = None
+        """Hang up on everybody and end the thread; without effect on a front that is not started. From any thread."""
+        with self._stopping:
+            if self._thread is not None:
+                if self._running is not None:
+                    self._running.ask_to_stop()
+                self._thread.join()
+            self._thread = self._running = None
         if self._failure is not None:
             raise self._failure
 
