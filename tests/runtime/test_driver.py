@@ -422,6 +422,17 @@ def test_a_jump_of_the_wall_clock_does_not_disturb_threads(wire, service, eventu
         assert chat.state == "polling"
 
 
+def test_a_jump_of_the_wall_clock_keeps_nobody_waiting_on_a_manual_driver(wire, service, monkeypatch, stopwatch):
+    real = time.time
+    with service(wire(), driver=ManualDriver()) as chat:
+        chat.start_chat(nickname="Jonny")
+        for jump in (-3600.0, 3600.0):
+            monkeypatch.setattr(time, "time", lambda jump=jump: real() + jump)
+            with pytest.raises(WaitTimeout):
+                chat.wait_for("agentConnected", 0.05)
+    assert stopwatch.soon
+
+
 def test_a_time_keeper_that_is_about_to_end_is_not_counted_on(driver, eventually, monkeypatch):
     """It has left its loop, but its thread is still alive, when the next service is attached."""
     keep_time, left, gate = driver._keep_time, threading.Event(), threading.Event()

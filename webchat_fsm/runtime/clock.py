@@ -49,11 +49,19 @@ class SystemClock:
 
 
 class WallClock(SystemClock):
-    """One line for both: the wall clock, as a `ManualDriver` wants it, so that frozen time moves its timers too."""
+    """The clock of a `ManualDriver`: frozen time moves its timers too, and a wall clock that is set moves none."""
+
+    def __init__(self) -> None:
+        self._ahead: float | None = None
 
     def timer(self) -> float:
-        """The same line as `wall`."""
-        return self.wall()
+        """The frozen time, or seconds that go on from the wall clock's first reading."""
+        freeze = frozen.freeze()
+        if freeze is not None:
+            return freeze.now()
+        if self._ahead is None:
+            self._ahead = time.time() - monotonic()
+        return monotonic() + self._ahead
 
     def sleep_until(self, moment: float) -> None:
         """Sleep, or move the time where it is frozen: it would not pass by itself."""

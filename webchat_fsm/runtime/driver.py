@@ -60,7 +60,7 @@ class Driver(Protocol):
 class ManualDriver:
     """Runs timers in the caller's thread, when told to; it never starts a thread.
 
-    `clock` is one line for timers and wall time: the wall clock by default, which freezegun and time-machine move, or a
+    `clock` tells the time: by default the machine's, which freezegun and time-machine may freeze and move, or a
     `ManualClock`. Waiting on a service of this driver moves time from timer to timer.
     """
 
