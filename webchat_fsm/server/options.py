@@ -83,6 +83,8 @@ class ServerOptions(msgspec.Struct, frozen=True, kw_only=True):
     """A Bayeux client that leaves no connect with the server for this long is forgotten (402)."""
     reconnect_interval: float = 0.0
     """Pause that `advice` asks for between two connects."""
+    websocket: bool = True
+    """Whether the Bayeux URL can be upgraded to a websocket."""
     require_cookie: bool = True
     """Whether the cookie of the handshake must come back; 402 without it."""
     unknown_client: str = "402::Unknown client"
