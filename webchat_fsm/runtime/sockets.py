@@ -211,11 +211,14 @@ class _Seal:
             found = bytearray()
             while True:
                 try:
-                    found += self._tls.read(CHUNK)
+                    part = self._tls.read(CHUNK)
                 except ssl.SSLWantReadError:
                     return bytes(found) or None
                 except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
+                    part = b""
+                if not part:
                     return bytes(found)
+                found += part
 
     def sealed(self, data: bytes) -> bytes:
         """These bytes as they travel."""
