@@ -95,19 +95,22 @@ class WebsocketHttp:
 
     def cut(self) -> None:
         """Let every request in flight fail at once; later ones may be sent."""
+        self._end_line()  # first, for all who share it to hear the same reason
         with self._lock:
             flights = list(self._flights)
         for flight in flights:
             flight.cut()
-        if (line := self._line) is not None:
-            line.end(CUT)
+        self._end_line()  # another may have been opened meanwhile
         self._plain.cut()
 
     def close(self) -> None:
         """Give up all connections."""
+        self._end_line()
+        self._plain.close()
+
+    def _end_line(self) -> None:
         if (line := self._line) is not None:
             line.end(CUT)
-        self._plain.close()
 
     def _by_socket(self, request: Request, deadline: float) -> bytes | None:
         """The answer; None where long polling is to bring it."""
