@@ -239,21 +239,23 @@ def test_files_go_over_http(server, chat, tmp_path):
     assert "POST" in ways(server, "file")
 
 
-def test_on_a_manual_driver_no_thread_is_started_and_nothing_is_lost(server, dial):
-    before = set(threading.enumerate())
-    chat = dial(driver=ManualDriver())
-    chat.open()
-    chat.start_chat(nickname="Jonny")
-    ann = server.agent("Ann").join()
-    for number in range(5):
-        ann.say(str(number))
-        chat.wait_for("messageReceived", 20.0, lambda event, text=str(number): event.data.messages[0].text == text)
-        assert chat.send_message(f"re {number}").wait(timeout=20.0)
-    assert [text for text in chat.heard.texts() if not text.startswith("re")] == [str(number) for number in range(5)]
-    assert set(threading.enumerate()) == before
-    server.cut_connects()
-    chat.end_chat()
-    assert chat.state == "ended"
+def test_on_a_manual_driver_no_thread_is_started_and_nothing_is_lost(dial):
+    with HttpFront(ChatServer(ServerOptions(connect_timeout=0.2))) as quick:
+        before = set(threading.enumerate())
+        chat = dial(driver=ManualDriver(), cometD=section(quick))
+        chat.open()
+        chat.start_chat(nickname="Jonny")
+        ann = quick.server.agent("Ann").join()
+        for number in range(3):
+            ann.say(str(number))
+            chat.wait_for("messageReceived", 20.0, lambda event, text=str(number): event.data.messages[0].text == text)
+            assert chat.send_message(f"re {number}").wait(timeout=20.0)
+        assert chat.heard.texts() == ["0", "re 0", "1", "re 1", "2", "re 2"]
+        assert set(threading.enumerate()) == before
+        quick.server.cut_connects()
+        chat.end_chat()
+        assert chat.state == "ended"
+        assert set(ways(quick.server, "connect", "send", "disconnect")) == {"WEBSOCKET"}
 
 
 @pytest.mark.parametrize(
