@@ -248,7 +248,7 @@ def test_on_a_manual_driver_no_thread_is_started_and_nothing_is_lost(dial):
         ann = quick.server.agent("Ann").join()
         for number in range(3):
             ann.say(str(number))
-            chat.wait_for("messageReceived", 20.0, lambda event, text=str(number): event.data.messages[0].text == text)
+            chat.wait_for("messageReceived", 20.0, lambda event, text=str(number): event.data.messages[-1].text == text)
             assert chat.send_message(f"re {number}").wait(timeout=20.0)
         assert chat.heard.texts() == ["0", "re 0", "1", "re 1", "2", "re 2"]
         assert set(threading.enumerate()) == before
