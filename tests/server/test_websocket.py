@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from contextlib import contextmanager
 
 import pytest
@@ -12,7 +13,7 @@ from webchat_fsm.server.front import HttpFront
 
 client = pytest.importorskip("websockets.sync.client")
 
-from websockets.exceptions import ConnectionClosed, InvalidMessage, InvalidStatus  # noqa: E402
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus  # noqa: E402
 
 CHANNEL = "/service/chatV2/customer-support"
 PATH = "/genesys/cometd"
@@ -125,19 +126,28 @@ def test_a_farewell_lets_the_held_connect_go(dial, server):
         }
 
 
-def test_a_client_is_known_on_another_socket_with_its_cookie_and_keeps_what_it_was_not_told(dial, server):
+def test_a_client_is_known_on_another_socket_without_a_cookie_and_keeps_what_it_was_not_told(dial, server):
     with dial() as browser:
         browser.start()
-        cookie = browser.socket.response.headers["Set-Cookie"].partition(";")[0]
+    known = server._comet.bayeux.clients[browser.client_id]
+    deadline = time.monotonic() + 10.0
+    while known.socket and time.monotonic() < deadline:
+        time.sleep(0.001)  # until the server has seen the socket close
     server.agent("Ann").join().say("meanwhile")
-    with dial(additional_headers={"Cookie": cookie}) as again:
+    with dial() as again:
         again.client_id = browser.client_id
         again.say("/meta/connect", connectionType="websocket")
         assert types(again.pushed()) == ["ParticipantJoined", "Message"]
+        again.client_id = "nobody"
+        assert again.ask("/meta/connect", connectionType="websocket")["error"] == "402::Unknown client"
+
+
+def test_a_browser_gets_its_cookie_with_the_upgrade_once(dial):
+    with dial() as browser:
+        cookie = browser.socket.response.headers["Set-Cookie"].partition(";")[0]
+        assert cookie.startswith("BAYEUX_BROWSER=")
+    with dial(additional_headers={"Cookie": cookie}) as again:
         assert "Set-Cookie" not in again.socket.response.headers
-    with dial() as stranger:
-        stranger.client_id = browser.client_id
-        assert stranger.ask("/meta/connect", connectionType="websocket")["error"] == "402::Unknown client"
 
 
 def test_two_clients_on_two_sockets_each_hear_their_own_chat(dial, server):
@@ -179,7 +189,7 @@ def test_an_upgrade_is_refused_on_demand(dial, server, fault):
 
 def test_an_upgrade_is_dropped_or_delayed_on_demand(dial, server):
     server.faults.add(operation="upgrade", drop=True)
-    with pytest.raises((OSError, EOFError, InvalidMessage)), dial():
+    with pytest.raises((OSError, EOFError, InvalidHandshake)), dial():
         pass
     server.faults.add(operation="upgrade", delay=0.2)
     with dial() as browser:

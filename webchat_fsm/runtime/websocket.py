@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from urllib.parse import urlsplit
 
 from websockets.client import ClientProtocol
-from websockets.exceptions import InvalidHandshake, InvalidMessage, PayloadTooBig
+from websockets.exceptions import PayloadTooBig
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Response
 from websockets.protocol import OPEN, Event
@@ -213,9 +213,7 @@ def _upgrade(stream: Stream, protocol: ClientProtocol, headers: dict[str, str]) 
             protocol.receive_data(data)
         else:
             protocol.receive_eof()
-        if isinstance(protocol.handshake_exc, InvalidHandshake) and not isinstance(
-            protocol.handshake_exc, InvalidMessage
-        ):
+        if protocol.handshake_exc is not None and protocol.events_received():
             raise RefusedError(101) from protocol.handshake_exc
         if protocol.handshake_exc is not None or not data:
             raise EndedError("no answer that HTTP knows") from protocol.handshake_exc

@@ -176,7 +176,7 @@ class Bayeux:
         reply: Wire = {"channel": channel, "successful": True, **({"id": message["id"]} if "id" in message else {})}
         if channel == "/meta/handshake":
             return [self._handshake(message, reply, browser, fault)]
-        client = self._known(message, browser)
+        client = self._known(message, request, browser)
         if client is None:
             return [self._unknown(reply, with_advice=channel == "/meta/connect")]
         client.socket = request.socket
@@ -282,12 +282,12 @@ class Bayeux:
 
     # Clients
 
-    def _known(self, message: Wire, browser: str) -> Client | None:
+    def _known(self, message: Wire, request: HttpRequest, browser: str) -> Client | None:
+        """The client of a message; over a websocket it needs no cookie, as with real servers."""
         self._sweep()
         client = self.clients.get(str(message.get("clientId")))
-        if client is None or (self._centre.options.require_cookie and browser != client.browser):
-            return None
-        return client
+        needs_cookie = self._centre.options.require_cookie and not request.socket
+        return None if client is None or (needs_cookie and browser != client.browser) else client
 
     def _sweep(self) -> None:
         oldest = self._centre.now - self._centre.options.max_interval
