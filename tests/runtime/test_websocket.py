@@ -228,8 +228,8 @@ def test_messages_travel_as_text_frames_that_say_so(peer, dial):
             heard.append(message := side.hear())
             side.say(ack(message, clientId="a"))
 
-    client = dial(peer(speaking(listen)).url)
-    assert client.handshake(headers={"Authorization": "Basic eA=="})["clientId"] == "a"
+    client = dial(peer(speaking(listen)).url + "/")
+    assert client.handshake(headers={"Authorization": "Basic eA==", "X-Name": "Jürgen"})["clientId"] == "a"
     client.connect(hold=0.0)
     client.publish("ü")
     assert heard[0]["supportedConnectionTypes"] == ["websocket", "long-polling"]
@@ -237,7 +237,16 @@ def test_messages_travel_as_text_frames_that_say_so(peer, dial):
     assert (heard[2]["data"], "connectionType" in heard[2]) == ({"message": "ü"}, False)
     (upgrade,) = upgrades
     assert (upgrade.path, upgrade.headers["Authorization"]) == ("/chat", "Basic eA==")
+    assert upgrade.headers["X-Name"].endswith("rgen")
     assert "Sec-WebSocket-Extensions" not in upgrade.headers
+
+
+def test_an_address_that_no_websocket_can_have_is_spoken_to_by_long_polling(peer, dial, says):
+    server = peer(says.answering(taken()))
+    client = dial(server.url + "#part")
+    client.url = server.url
+    assert client.handshake()["clientId"] == "a"
+    assert server.seen[0].startswith(b"POST")
 
 
 def test_cookies_are_kept_and_sent_by_both_ways(peer, dial, says):
@@ -296,10 +305,11 @@ def hanging_up(peer, connection):
     peer.read(connection)
 
 
-@pytest.mark.parametrize("first", ["503", "silence", "hung up", "no HTTP", "endless header"])
+@pytest.mark.parametrize("first", ["503", "429", "silence", "hung up", "no HTTP", "endless header"])
 def test_after_a_failure_of_the_network_the_next_handshake_tries_again(peer, dial, says, first):
     talks = {
         "503": says.answering(b"HTTP/1.1 503 Service Unavailable\r\n\r\n", b""),
+        "429": says.answering(b"HTTP/1.1 429 Too Many Requests\r\n\r\n", b""),
         "silence": silent_upgrade,
         "hung up": hanging_up,
         "no HTTP": says.answering(b"SSH-2.0-OpenSSH_9.0\r\n", b""),

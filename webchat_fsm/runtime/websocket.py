@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from urllib.parse import urlsplit
 
 from websockets.client import ClientProtocol
-from websockets.exceptions import PayloadTooBig
+from websockets.exceptions import PayloadTooBig, WebSocketException
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Response
 from websockets.protocol import OPEN, Event
@@ -48,7 +48,8 @@ PONG = 1.0
 """Seconds within which a peer must take what the protocol says by itself, though the reader's own time may be over."""
 
 SERVER_ERROR = 500
-"""Statuses from here on tell of an outage rather than of a server that knows no websocket."""
+TOO_MANY = 429
+"""Statuses, the first of many, that tell of trouble for a time rather than of a server that knows no websocket."""
 
 
 class RefusedError(OSError):
@@ -56,7 +57,7 @@ class RefusedError(OSError):
 
     def __init__(self, status: int) -> None:
         super().__init__(f"the server answered {status}")
-        self.for_good = status < SERVER_ERROR
+        self.for_good = status < SERVER_ERROR and status != TOO_MANY
 
 
 class EndedError(OSError):
@@ -163,11 +164,12 @@ class WebsocketHttp:
         try:
             with self._flying(half):
                 self._line = self._upgraded(request)
-        except (OSError, UnicodeError) as error:
+        except (OSError, ValueError, WebSocketException) as error:
             if flight.was_cut:
                 raise EndedError(CUT) from error
             self._refused = isinstance(error, RefusedError) and error.for_good
-            log.info("no websocket (%s): long polling %s", error, "from now on" if self._refused else "instead")
+            why = error if isinstance(error, OSError) else type(error).__name__  # another may quote what was sent
+            log.info("no websocket (%s): long polling %s", why, "from now on" if self._refused else "instead")
             return None
         if flight.was_cut:
             self._line.end(CUT)
