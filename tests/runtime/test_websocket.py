@@ -491,6 +491,17 @@ def whatever_side(side):
             side.hear()
 
 
+def test_after_a_websocket_that_only_swallows_the_next_handshake_goes_by_long_polling(peer, dial, says):
+    server = peer(speaking(whatever_side), says.answering(taken()), speaking(answering))
+    client = dial(server.url)
+    with pytest.raises(TransportError, match="no complete answer"):
+        client.handshake(timeout=0.5)
+    assert client.handshake()["clientId"] == "a"
+    assert server.seen[0].startswith(b"POST")
+    client.handshake()
+    assert server.connections == 3
+
+
 def test_a_connect_in_whose_time_nothing_came_ends_the_socket_and_the_next_opens_another(peer, dial):
     server = peer(speaking(whatever_side), speaking(answering))
     client = dial(server.url)

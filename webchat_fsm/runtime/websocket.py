@@ -68,7 +68,8 @@ class WebsocketHttp:
     """An `Http` that sends Bayeux messages over a websocket, and the rest over the one it is given.
 
     Where no websocket can be had, a message goes over the other one in the same call. After an answer that refuses the
-    upgrade all do, for as long as this object lives; after a failure of the network those of the same client.
+    upgrade all do, for as long as this object lives; after a failure of the network those of the same client. Where a
+    handshake is met by nothing but silence on an open websocket, the next one goes over the other.
     """
 
     def __init__(self, config: Config, plain: Urllib3Http) -> None:
@@ -80,7 +81,7 @@ class WebsocketHttp:
         self._opening = threading.Lock()
         self._line: Line | None = None
         self._untold = False
-        self._refused = self._fallen = False
+        self._refused = self._fallen = self._mute = False
 
     def send(self, request: Request) -> HttpAnswer:
         """Make the request; raises `TransportError` where no complete answer comes."""
@@ -125,6 +126,8 @@ class WebsocketHttp:
                             line.leave(question)
                         return answer
             except OSError as error:
+                silent = isinstance(error, TimeoutError) and self._line is not None and self._line.mute
+                self._mute = self._mute or (silent and question.channel == HANDSHAKE)
                 raise TransportError(f"{request.operation}: {_told(error, request, flight)}") from error
         return None
 
@@ -149,7 +152,7 @@ class WebsocketHttp:
             if self._line is not None and self._line.ended:
                 self._untold, self._line = self._untold or not self._line.told, None
             if question.channel == HANDSHAKE:
-                self._untold = self._fallen = False
+                self._untold, self._fallen, self._mute = False, self._mute, False
             if question.is_connect and self._untold:
                 self._untold = False
                 raise EndedError(LOST)
@@ -287,6 +290,11 @@ class Line:
         with self._changed:
             self._users += not self.ended
             return not self.ended
+
+    @property
+    def mute(self) -> bool:
+        """Whether nothing has ever come over it."""
+        return not self._readings
 
     def leave(self, question: Question) -> None:
         """End the line after a farewell, unless somebody else uses it."""
