@@ -111,7 +111,7 @@ def test_a_dropped_socket_is_told_and_what_was_missed_is_told_once(server, chat)
     until(lambda: chat.heard.texts() == ["before"])
     server.cut_connects()
     ann.say("meanwhile")
-    until(lambda: "reconnected" in chat.heard.names)
+    until(lambda: "reconnected" in chat.heard.names and "meanwhile" in chat.heard.texts())
     ann.say("after")
     until(lambda: "after" in chat.heard.texts())
     assert chat.heard.texts() == ["before", "meanwhile", "after"]
@@ -129,7 +129,7 @@ def test_an_outage_of_the_server_is_survived(server, front, chat):
     server.clock = time.time
     ann.say("while you were out")
     with HttpFront(server, port=port):
-        until(lambda: "reconnected" in chat.heard.names)
+        until(lambda: "reconnected" in chat.heard.names and chat.heard.texts())
         assert chat.send_message("back").wait(timeout=20.0)
         until(lambda: chat.heard.texts() == ["while you were out", "back"])
         assert set(ways(server, "connect", "send")) == {"WEBSOCKET"}
