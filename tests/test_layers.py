@@ -33,6 +33,7 @@ ONLY_IN: dict[str, set[str]] = {
     "urllib3": {"runtime/http.py"},
     "time": {"runtime/clock.py", "server/front.py"},
     "aiohttp": {"server/front.py"},
+    "websockets": {"runtime/websocket.py"},
     "socket": {"runtime/http.py", "runtime/sockets.py"},
     "ssl": {"runtime/http.py", "runtime/sockets.py"},
 }

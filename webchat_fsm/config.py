@@ -91,7 +91,10 @@ class XhrFields(Struct, frozen=True, rename=documented):
 
 
 class CometD(Struct, frozen=True, kw_only=True, rename=documented):
-    """`cometD`: the v2 API over CometD, in place of REST."""
+    """`cometD`: the v2 API over CometD, in place of REST.
+
+    `websocketEnabled` tries a websocket first; it needs the extra `websocket`, and has no effect with `client.proxy`.
+    """
 
     enabled: bool = False
     comet_url: str = ""

@@ -19,13 +19,14 @@ def front():
         yield front
 
 
-@pytest.fixture
-def dial(front):
+@pytest.fixture(params=["long-polling", "websocket"])
+def dial(front, request):
     """Services that talk to the front, over sockets and with threads of their own; closed at the end."""
     chats = []
 
     def dial(store=None, **config) -> WebChatService:
         section = {"enabled": True, "cometURL": front.comet_url, "apiURL": front.comet_files_url}
+        section["websocketEnabled"] = request.param == "websocket"
         chat = WebChatService({"cometD": section, **config}, store=store)
         chats.append(chat)
         return chat
@@ -33,6 +34,8 @@ def dial(front):
     yield dial
     for chat in chats:
         assert chat.close()
+    used = {logged.method for logged in front.server.requests if logged.operation in ("handshake", "connect", "send")}
+    assert used == {"WEBSOCKET" if request.param == "websocket" else "POST"}
 
 
 def until(reached, limit: float = 20.0) -> None:

@@ -143,6 +143,7 @@ class Urllib3Http:
         self._flights: set[Flight] = set()
         self._jar = CookieJar(_CookiePolicy()) if self._keeps_cookies else None
         self._jar_lock = threading.Lock()
+        self.tls = tls_context(config.client.tls)
         self._pools = self._manager()
 
     @property
@@ -151,22 +152,25 @@ class Urllib3Http:
 
     def _manager(self) -> urllib3.PoolManager:
         client = self._config.client
-        tls = tls_context(client.tls)
-        common: dict[str, Any] = {"maxsize": CONNECTIONS, "retries": False, "ssl_context": tls}
+        common: dict[str, Any] = {"maxsize": CONNECTIONS, "retries": False, "ssl_context": self.tls}
         if not client.tls.verify:
             common["cert_reqs"] = "CERT_NONE"
             common["assert_hostname"] = False
         if client.proxy:
             common["proxy_headers"] = _proxy_headers(client.proxy)
-            common["proxy_ssl_context"] = tls
+            common["proxy_ssl_context"] = self.tls
         manager = urllib3.ProxyManager(client.proxy, **common) if client.proxy else urllib3.PoolManager(**common)
         manager.pool_classes_by_scheme = {"http": _Pool, "https": _SecurePool}
         return manager
 
-    def send(self, request: Request) -> HttpAnswer:
-        """Make the request; a repeatable one is made once more where a kept connection turns out to be dead."""
+    def send(self, request: Request, since: float | None = None) -> HttpAnswer:
+        """Make the request; a repeatable one is made once more where a kept connection turns out to be dead.
+
+        Its deadline counts from `since`, for one that was tried in another way before.
+        """
         tries = 1 + (self._config.client.retry.stale_connection if request.repeatable else 0)
-        deadline = None if request.timeout is None else clock.monotonic() + request.timeout
+        begun = clock.monotonic() if since is None else since
+        deadline = None if request.timeout is None else begun + request.timeout
         with self._flying(Flight(deadline, 2 * request.max_size + OVERHEAD)) as flight:
             if not request.wanted():
                 raise TransportError(f"{request.operation}: {CUT}")
@@ -200,7 +204,7 @@ class Urllib3Http:
         headers = dict(request.headers)
         if content_type:
             headers["Content-Type"] = content_type
-        if cookie := self._cookie(request.url):
+        if cookie := self.cookie(request.url):
             headers["Cookie"] = cookie
         left = None if deadline is None else max(0.001, deadline - clock.monotonic())
         response = self._pools.urlopen(
@@ -235,10 +239,11 @@ class Urllib3Http:
                 response.close()
             response.release_conn()
         headers = {name.lower(): value for name, value in response.headers.items()}
-        self._remember(request.url, response)
+        self.remember(request.url, response.headers.getlist("set-cookie"))
         return HttpAnswer(status=response.status, headers=headers, body=bytes(body))
 
-    def _cookie(self, url: str) -> str:
+    def cookie(self, url: str) -> str:
+        """The cookies for a URL as one header; empty where there are none."""
         if self._jar is None:
             return ""
         asking = CookieRequest(url)
@@ -246,10 +251,11 @@ class Urllib3Http:
             self._jar.add_cookie_header(asking)
         return asking.get_header("Cookie") or ""
 
-    def _remember(self, url: str, response: urllib3.BaseHTTPResponse) -> None:
+    def remember(self, url: str, cookies: list[str]) -> None:
+        """Keep the cookies that an answer from a URL has set."""
         if self._jar is not None:
             with self._jar_lock:
-                self._jar.extract_cookies(_Answered(response), CookieRequest(url))  # type: ignore[arg-type]
+                self._jar.extract_cookies(_Answered(cookies), CookieRequest(url))  # type: ignore[arg-type]
                 for cookie in list(self._jar)[COOKIES:]:
                     self._jar.clear(cookie.domain, cookie.path, cookie.name)
 
@@ -279,8 +285,8 @@ class _CookiePolicy(DefaultCookiePolicy):
 class _Answered:
     """What a cookie jar asks of a response."""
 
-    def __init__(self, response: urllib3.BaseHTTPResponse) -> None:
-        self._headers = response.headers
+    def __init__(self, cookies: list[str]) -> None:
+        self._cookies = cookies
 
     def info(self) -> Any:
         """The headers, as the jar calls them."""
@@ -288,7 +294,7 @@ class _Answered:
 
     def get_all(self, name: str, default: Any = None) -> Any:
         """All values of a header."""
-        return self._headers.getlist(name) or default
+        return (self._cookies if name.lower() == "set-cookie" else None) or default
 
 
 def _proxy_headers(proxy: str) -> dict[str, str]:
@@ -329,20 +335,23 @@ def _told(error: Exception, request: Request, flight: Flight) -> TransportError:
 
 
 CUT = "cut, as the service was closed"
+LATE = "no complete answer within {timeout} s"
+LOST = "the connection was lost before the answer was complete"
+TOO_LARGE = "the answer is larger than {most} bytes"
 
 _FAULTS: tuple[tuple[type[BaseException], str], ...] = (
-    (TooMuchError, "the answer is larger than {most} bytes"),
+    (TooMuchError, TOO_LARGE),
     (_TornError, "the answer was torn off"),
     (_GarbledError, "the answer is no proper HTTP"),
     (urllib3.exceptions.NameResolutionError, "the name {host} cannot be resolved"),
     (urllib3.exceptions.NewConnectionError, "{host} refused the connection"),
     (urllib3.exceptions.NewConnectionError, "no connection to {host}"),
     (urllib3.exceptions.ConnectTimeoutError, "no connection to {host} within the time limit"),
-    (urllib3.exceptions.TimeoutError, "no complete answer within {timeout} s"),
-    (TimeoutError, "no complete answer within {timeout} s"),
+    (urllib3.exceptions.TimeoutError, LATE),
+    (TimeoutError, LATE),
     (urllib3.exceptions.ProxyError, "the proxy could not be used"),
     (SSLError, "TLS failed: {error}"),
-    (urllib3.exceptions.ProtocolError, "the connection was lost before the answer was complete"),
+    (urllib3.exceptions.ProtocolError, LOST),
     (urllib3.exceptions.DecodeError, "the answer's content encoding is broken"),
 )
 

@@ -23,6 +23,7 @@ from webchat_fsm.lifecycle.words import Json
 from webchat_fsm.runtime import files
 from webchat_fsm.runtime.arguments import bus_value, prepared
 from webchat_fsm.runtime.bus import Plugin
+from webchat_fsm.runtime.carrier import carrier
 from webchat_fsm.runtime.clock import LONGEST, monotonic
 from webchat_fsm.runtime.command_face import CommandFace
 from webchat_fsm.runtime.delivery import AnyEvent, Handler, Outbox, Subscription
@@ -30,7 +31,7 @@ from webchat_fsm.runtime.driver import Driver, ManualDriver, ThreadDriver
 from webchat_fsm.runtime.engine import Engine
 from webchat_fsm.runtime.event_face import EventFace
 from webchat_fsm.runtime.hooks import kept_by
-from webchat_fsm.runtime.http import Http, Urllib3Http
+from webchat_fsm.runtime.http import Http
 from webchat_fsm.runtime.keeper import Keeper
 from webchat_fsm.runtime.outcome import Outcome
 from webchat_fsm.runtime.receipt import Receipt
@@ -95,7 +96,7 @@ class WebChatService(CommandFace, EventFace):
         self._driver: Driver = driver or self._own_driver or ManualDriver()
         outbox = Outbox(self._deliver, self.config.client.delivery_timeout / 1000)
         keeper = Keeper(kept_by(self.config, MemoryStore() if store is None else store))
-        self._engine = Engine(self.config, http or Urllib3Http(self.config), keeper, self._driver, outbox)
+        self._engine = Engine(self.config, http or carrier(self.config), keeper, self._driver, outbox)
         self._engine.on_delivered = self._delivered
         self._engine.recorder = recorder
         if recorder is not None:

@@ -10,10 +10,15 @@ import socket
 import ssl
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from webchat_fsm.runtime import clock
+
+CHUNK = 65536
+
+PROMPT = ((socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),)
+"""Options of a socket whose small writes are to leave at once."""
 
 
 class TooMuchError(OSError):
@@ -121,6 +126,20 @@ class _Bounded:
 class PlainSocket(_Bounded, socket.socket):
     """A TCP socket under the bounds of its thread's request."""
 
+    def recv_now(self) -> bytes | None:
+        """What has come already, None where nothing has; it never waits."""
+        self.settimeout(0.0)
+        try:
+            return socket.socket.recv(self, CHUNK)
+        except BlockingIOError:
+            return None
+
+    def send_now(self, data: bytes) -> None:
+        """Send as much as goes without waiting, and nothing where the peer is gone."""
+        self.settimeout(0.0)
+        with suppress(OSError):
+            socket.socket.send(self, data)
+
 
 class TlsSocket(_Bounded, ssl.SSLSocket):
     """A TLS socket under the bounds of its thread's request, its handshake too."""
@@ -153,3 +172,114 @@ def connect(host: str, port: int, options: Iterable[tuple[int, int, int | bytes]
         else:
             return sock
     raise fault
+
+
+class _Seal:
+    """TLS in memory: sealed bytes in, plain ones out, and the other way round.
+
+    OpenSSL bears no two threads in one connection, so a lock lets one after the other in; neither waits in there.
+    """
+
+    def __init__(self, context: ssl.SSLContext, host: str) -> None:
+        self._lock = threading.Lock()
+        self._came, self._leaves = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._came, self._leaves, server_hostname=host)
+
+    def shake(self) -> bool:
+        """Go on with the handshake; whether it is done."""
+        try:
+            self._tls.do_handshake()
+        except ssl.SSLWantReadError:
+            return False
+        return True
+
+    def take(self, data: bytes) -> None:
+        """Put in what has come, nothing for the end."""
+        if data:
+            self._came.write(data)
+        else:
+            self._came.write_eof()
+
+    def give(self) -> bytes:
+        """What is to be sent."""
+        return self._leaves.read()
+
+    def opened(self, data: bytes) -> bytes | None:
+        """The plain bytes that are complete with these, None where there are none yet; nothing at the end."""
+        with self._lock:
+            self.take(data)
+            found = bytearray()
+            while True:
+                try:
+                    part = self._tls.read(CHUNK)
+                except ssl.SSLWantReadError:
+                    return bytes(found) or None
+                except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
+                    part = b""
+                if not part:
+                    return bytes(found)
+                found += part
+
+    def sealed(self, data: bytes) -> bytes:
+        """These bytes as they travel."""
+        with self._lock:
+            rest = memoryview(data)
+            while rest:
+                rest = rest[self._tls.write(rest) :]
+            return self.give()
+
+
+class Stream:
+    """A connection that one thread may read while another writes, each under the bounds of its own request.
+
+    Each direction has a socket object of its own, as a time limit belongs to the object.
+    """
+
+    def __init__(self, sock: PlainSocket) -> None:
+        self._reader, self._writer = sock, sock.dup()
+        self._seal: _Seal | None = None
+
+    def secure(self, context: ssl.SSLContext, host: str) -> None:
+        """Shake hands for TLS; raises `OSError`."""
+        seal = _Seal(context, host)
+        try:
+            while not seal.shake():
+                self._writer.sendall(seal.give())
+                seal.take(self._reader.recv(CHUNK))
+        finally:
+            if last := seal.give():
+                self._writer.send_now(last)
+        self._seal = seal
+
+    def read(self) -> bytes:
+        """What comes next; nothing where the peer has ended."""
+        while True:
+            data = self._reader.recv(CHUNK)
+            plain = data if self._seal is None else self._seal.opened(data)
+            if plain is not None:
+                return plain
+
+    def read_now(self) -> bytes | None:
+        """What has come already, None where nothing has; nothing where the peer has ended."""
+        while (data := self._reader.recv_now()) is not None:
+            plain = data if self._seal is None else self._seal.opened(data)
+            if plain is not None:
+                return plain
+        return None
+
+    def write(self, data: bytes) -> None:
+        """Send all of it; where that fails, a part of it may be on its way."""
+        self._writer.sendall(data if self._seal is None else self._seal.sealed(data))
+
+    def write_now(self, data: bytes) -> None:
+        """Send what goes without waiting: last words."""
+        self._writer.send_now(data if self._seal is None else self._seal.sealed(data))
+
+    def shut(self) -> None:
+        """Wake the threads that read and write."""
+        _shut(self._writer)
+
+    def close(self) -> None:
+        """Give the sockets back; nobody may be using them."""
+        self._reader.close()
+        self._writer.close()

@@ -1,7 +1,8 @@
-"""Bayeux over long polling: clients, handshakes, held connects, queues. It knows nothing of chats.
+"""Bayeux over long polling and websockets: clients, handshakes, held connects, queues. It knows nothing of chats.
 
-Every HTTP request carries an array of messages; the end of its URL is ignored in favour of their channels.
-What the server has to say to a client waits in the client's queue until one of its connects takes it along.
+Every HTTP request, and every frame, carries an array of messages; the end of its URL is ignored in favour of their
+channels. What the server has to say to a client waits in the client's queue until one of its connects takes it along.
+Over a websocket it goes at once, in a frame of its own, and the connect stays held.
 """
 
 from __future__ import annotations
@@ -13,14 +14,17 @@ from typing import Protocol
 import msgspec
 
 from webchat_fsm.server.centre import Centre
-from webchat_fsm.server.exchange import Held, HttpAnswer, HttpRequest, Reply
+from webchat_fsm.server.exchange import Held, HttpAnswer, HttpRequest, Reply, Upgrade
 from webchat_fsm.server.faults import Fault
 
 Wire = dict[str, object]
 
 COOKIE = "BAYEUX_BROWSER"
-META_OPERATIONS = frozenset({"handshake", "connect", "subscribe", "unsubscribe", "bye"})
-"""Names of what clients say to the Bayeux layer; `bye` is `/meta/disconnect`, `disconnect` being the end of a chat."""
+META_OPERATIONS = frozenset({"handshake", "connect", "subscribe", "unsubscribe", "bye", "upgrade"})
+"""Names of what clients say to the Bayeux layer; `bye` is `/meta/disconnect`, `disconnect` being the end of a chat.
+
+`upgrade` is the request for a websocket.
+"""
 _PATH = re.compile(r"^(?:/.*)?/cometd/?(?:handshake|connect|disconnect)?/?$")
 
 
@@ -41,6 +45,10 @@ class Client:
         self.connects = 0
         self.holding = False
         self.free_since = now
+        self.socket = ""
+        """The websocket over which it speaks, empty for long polling."""
+        self.spoiling: Fault | None = None
+        """What a held connect's fault does to the news that come meanwhile."""
         self.farewell: str | None = None
         """Why the server let go of this client: `forgotten`, `hung up`, `cut` or `left`."""
 
@@ -89,6 +97,39 @@ class Bayeux:
         """Whether a path is a Bayeux URL."""
         return _PATH.match(path) is not None
 
+    # Websockets
+
+    def upgrade(self, request: HttpRequest) -> Upgrade | None:
+        """Grant a websocket, or not; None where the request is to be answered like any other."""
+        if not self._centre.options.websocket:
+            return None
+        self._centre.log(self.name, "upgrade", request, {})
+        fault = self._centre.faults.take(self.name, "upgrade")
+        if fault is not None and _cuts(fault):
+            return Upgrade(fault.send(HttpAnswer(fault.http_status or 200)))
+        browser = _browser(request)
+        granted, known = HttpAnswer(101), browser or "b" + self._unique()[16:]
+        if not browser:
+            granted = HttpAnswer(101, {"set-cookie": f"{COOKIE}={known}; Path=/; HttpOnly"})
+        headers = {**request.headers, "cookie": f"{COOKIE}={known}"}
+        frame = HttpRequest("WEBSOCKET", request.path, headers, query=request.query, socket=self._unique())
+        return Upgrade(granted if fault is None else fault.send(granted), frame)
+
+    def news(self, socket: str) -> HttpAnswer | None:
+        """What is to be sent over a websocket by itself now."""
+        for client in self.clients.values():
+            if client.socket == socket and self._application.prepare(client, None):
+                return self._written(client.drain(), client.browser, client.spoiling)
+        return None
+
+    def unplug(self, socket: str) -> None:
+        """Know that a websocket is closed: what its clients have not been told waits for their next one."""
+        for client in self.clients.values():
+            if client.socket == socket:
+                client.socket = ""
+
+    # Requests and frames
+
     def handle(self, request: HttpRequest) -> HttpAnswer | Held:
         """Answer the messages of one request, or hold the connect among them."""
         messages = _messages(request)
@@ -102,10 +143,10 @@ class Bayeux:
             fault = self._centre.faults.take(self.name, *names) if names else None
             if fault is not None and _cuts(fault):
                 if fault.happens:
-                    self._settle(self._step(message, browser, None))
+                    self._settle(self._step(message, request, browser, None))
                 return fault.send(Reply({}, fault.http_status or 200).answer())
             spoiling = fault or spoiling
-            outcome = self._step(message, browser, fault)
+            outcome = self._step(message, request, browser, fault)
             if isinstance(outcome, Waiting) and len(messages) == 1:
                 return self._hold(outcome, spoiling)
             replies += self._settle(outcome)
@@ -130,14 +171,15 @@ class Bayeux:
 
     # One message
 
-    def _step(self, message: Wire, browser: str, fault: Fault | None) -> list[Wire] | Waiting:
+    def _step(self, message: Wire, request: HttpRequest, browser: str, fault: Fault | None) -> list[Wire] | Waiting:
         channel = str(message.get("channel", ""))
         reply: Wire = {"channel": channel, "successful": True, **({"id": message["id"]} if "id" in message else {})}
         if channel == "/meta/handshake":
-            return [self._handshake(reply, browser, fault)]
-        client = self._known(message, browser)
+            return [self._handshake(message, reply, browser, fault)]
+        client = self._known(message, request, browser)
         if client is None:
             return [self._unknown(reply, with_advice=channel == "/meta/connect")]
+        client.socket = request.socket
         if fault is not None and fault.refused is not None:
             return [_refusal(reply, fault.refused, self._advice() if channel == "/meta/connect" else None)]
         if channel == "/meta/connect":
@@ -149,11 +191,11 @@ class Bayeux:
             return [{**reply, "subscription": message.get("subscription")}]
         return self._publish(client, message, reply, fault)
 
-    def _handshake(self, reply: Wire, browser: str, fault: Fault | None) -> Wire:
+    def _handshake(self, message: Wire, reply: Wire, browser: str, fault: Fault | None) -> Wire:
         if fault is not None and fault.refused is not None:
             return _refusal(reply, fault.refused, self._advice("handshake"))
         self._sweep()
-        unique = self._centre.ids.unique().replace("-", "")
+        unique = self._unique()
         client = Client(unique[:16], browser or "b" + unique[16:], self._centre.now)
         self.clients[client.id] = client
         versions = {"version": "1.0", "minimumVersion": "1.0"}
@@ -161,16 +203,25 @@ class Bayeux:
             **reply,
             **versions,
             "clientId": client.id,
-            "supportedConnectionTypes": ["long-polling"],
+            "supportedConnectionTypes": self._types(message),
             "advice": self._advice(),
         }
+
+    def _types(self, message: Wire) -> list[str]:
+        """The ways to connect, the websocket for those who know it."""
+        asked = message.get("supportedConnectionTypes")
+        known = self._centre.options.websocket and isinstance(asked, list) and "websocket" in asked
+        return ["websocket", "long-polling"] if known else ["long-polling"]
+
+    def _unique(self) -> str:
+        return self._centre.ids.unique().replace("-", "")
 
     def _publish(self, client: Client, message: Wire, reply: Wire, fault: Fault | None) -> list[Wire]:
         if not self._application.operation_names(message):
             return [_refusal(reply, "404::Unknown channel", None)]
         self._application.seen(client)
         self._application.publish(client, message, fault)
-        if self._centre.options.push_with_publish and self._application.prepare(client, None):
+        if self._centre.options.push_with_publish and not client.socket and self._application.prepare(client, None):
             return [reply, *client.drain()]
         return [reply]
 
@@ -189,7 +240,7 @@ class Bayeux:
         waiting = Waiting(client, client.connects, reply, self._centre.now + hold)
         client.holding = True
         news = self._application.prepare(client, fault)
-        return self._connected(waiting) if news or not hold else waiting
+        return self._connected(waiting) if (news and not client.socket) or not hold else waiting
 
     def _connected(self, waiting: Waiting) -> list[Wire]:
         """What a connect brings home; only the client's latest one takes the queue along."""
@@ -210,14 +261,16 @@ class Bayeux:
         return self._connected(outcome) if isinstance(outcome, Waiting) else outcome
 
     def _hold(self, waiting: Waiting, fault: Fault | None) -> Held:
-        client = waiting.client
+        client, by_socket = waiting.client, bool(waiting.client.socket)
+        client.spoiling = fault
 
         def resume(now: float) -> HttpAnswer | None:
             if client.farewell == "cut" and client.connects == waiting.number:
                 client.farewell, client.holding, client.free_since = None, False, now
                 return HttpAnswer(fate="drop")
             latest = client.connects == waiting.number
-            if latest and now < waiting.due and not client.farewell and not self._application.prepare(client, None):
+            waits = latest and now < waiting.due and not client.farewell
+            if waits and (by_socket or not self._application.prepare(client, None)):
                 return None
             return self._written(self._connected(waiting), client.browser, fault)
 
@@ -229,13 +282,14 @@ class Bayeux:
 
     # Clients
 
-    def _known(self, message: Wire, browser: str) -> Client | None:
+    def _known(self, message: Wire, request: HttpRequest, browser: str) -> Client | None:
+        """The client of a message; over a websocket it needs no cookie, as with real servers."""
         self._sweep()
         client = self.clients.get(str(message.get("clientId")))
-        if client is None:
-            return None
-        missing = not browser and not self._centre.options.require_cookie
-        return client if missing or browser == client.browser else None
+        if client is None or browser == client.browser:
+            return client
+        needs_cookie = browser or self._centre.options.require_cookie
+        return None if needs_cookie and not request.socket else client
 
     def _sweep(self) -> None:
         oldest = self._centre.now - self._centre.options.max_interval
@@ -277,7 +331,7 @@ class Bayeux:
 
 
 def _messages(request: HttpRequest) -> list[Wire] | None:
-    if request.method != "POST":
+    if request.method != "POST" and not request.socket:
         return None
     try:
         decoded = msgspec.json.decode(request.body)

@@ -11,7 +11,7 @@ from functools import partial
 from webchat_fsm.server.bayeux import META_OPERATIONS, Bayeux, Client, Wire
 from webchat_fsm.server.centre import Centre
 from webchat_fsm.server.chat import Chat, Event
-from webchat_fsm.server.exchange import Held, HttpAnswer, HttpRequest
+from webchat_fsm.server.exchange import Held, HttpAnswer, HttpRequest, Upgrade
 from webchat_fsm.server.faults import Fault
 from webchat_fsm.server.forms import Fields, fields_of, text_of
 from webchat_fsm.server.gms import RefusedError, envelope, fault_envelope, gone_envelope, position_of, refusal_envelope
@@ -68,6 +68,10 @@ class CometD:
     def handle(self, request: HttpRequest) -> HttpAnswer | Held:
         """Answer one request, or hold it."""
         return self.bayeux.handle(request)
+
+    def upgrade(self, request: HttpRequest) -> Upgrade | None:
+        """Grant a websocket, or not; None where there is none to be had."""
+        return self.bayeux.upgrade(request) if self.claims(request.path) else None
 
     # What the Bayeux layer asks
 

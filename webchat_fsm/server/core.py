@@ -19,12 +19,12 @@ from webchat_fsm.server.centre import Centre
 from webchat_fsm.server.chat import Chat
 from webchat_fsm.server.cometd import CometD
 from webchat_fsm.server.cometd_files import CometDFiles
-from webchat_fsm.server.exchange import Held, HttpAnswer, HttpRequest, Logged
+from webchat_fsm.server.exchange import Held, HttpAnswer, HttpRequest, Logged, Upgrade
 from webchat_fsm.server.faults import Fault, Faults
 from webchat_fsm.server.gms_v2 import GmsV2
 from webchat_fsm.server.nexus_v3 import NexusV3
 from webchat_fsm.server.options import ServerOptions
-from webchat_fsm.server.origins import open_to, preflight
+from webchat_fsm.server.origins import may_upgrade, open_to, preflight
 from webchat_fsm.server.people import Person
 from webchat_fsm.server.script import Players, Role, Script
 
@@ -109,6 +109,32 @@ class ChatServer:
         with self._lock:
             self._advance(now)
             held.abandon(self._centre.now)
+
+    # Websockets
+
+    def upgrade(self, request: HttpRequest, now: float | None = None) -> Upgrade | None:
+        """Grant a websocket or refuse it; None where the request is to be answered like any other.
+
+        Each text frame is then put into the request that the grant names, and given to `begin`.
+        """
+        asked = request.normal()
+        with self._lock:
+            self._advance(now)
+            if not may_upgrade(asked, self.options):
+                return Upgrade(HttpAnswer(403))
+            return self._comet.upgrade(asked)
+
+    def news(self, socket: str, now: float | None = None) -> HttpAnswer | None:
+        """What is to be sent over a websocket by itself at this moment; to be asked whenever the server changed."""
+        with self._lock:
+            self._advance(now)
+            return self._comet.bayeux.news(socket)
+
+    def unplug(self, socket: str, now: float | None = None) -> None:
+        """Tell that a websocket is closed."""
+        with self._lock:
+            self._advance(now)
+            self._comet.bayeux.unplug(socket)
 
     def _dispatch(self, request: HttpRequest) -> HttpAnswer | Held:
         if request.method == "OPTIONS":

@@ -12,13 +12,17 @@ Fate: TypeAlias = Literal["whole", "drop", "tear"]
 
 
 class HttpRequest(msgspec.Struct, frozen=True):
-    """A request as it arrived; header names are in any case, the body is complete and no longer chunked."""
+    """A request as it arrived; header names are in any case, the body is complete and no longer chunked.
+
+    A text frame stands as the request that it would be over HTTP, with the name of the `socket` that it came on.
+    """
 
     method: str
     path: str
     headers: Mapping[str, str] = {}
     body: bytes = b""
     query: str = ""
+    socket: str = ""
 
     @classmethod
     def of(cls, method: str, target: str, headers: Mapping[str, str] | None = None, body: bytes = b"") -> HttpRequest:
@@ -30,7 +34,7 @@ class HttpRequest(msgspec.Struct, frozen=True):
     def normal(self) -> HttpRequest:
         """The same request with its method in upper case, its header names in lower case, its query apart."""
         target = f"{self.path}?{self.query}" if self.query else self.path
-        return HttpRequest.of(self.method, target, self.headers, self.body)
+        return msgspec.structs.replace(HttpRequest.of(self.method, target, self.headers, self.body), socket=self.socket)
 
 
 class HttpAnswer(msgspec.Struct, frozen=True):
@@ -46,6 +50,13 @@ class HttpAnswer(msgspec.Struct, frozen=True):
         """The body, decoded."""
         decoded: object = msgspec.json.decode(self.body)
         return decoded
+
+
+class Upgrade(msgspec.Struct, frozen=True):
+    """The answer to a request for a websocket; where it is granted, the request that each frame stands for."""
+
+    answer: HttpAnswer
+    frame: HttpRequest | None = None
 
 
 class Reply(msgspec.Struct, frozen=True):

@@ -8,12 +8,15 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections.abc import Coroutine
+from contextlib import suppress
 from types import TracebackType
 
-from aiohttp import web
+import msgspec
+from aiohttp import WSCloseCode, WSMsgType, web
 
 from webchat_fsm.server.core import ChatServer
-from webchat_fsm.server.exchange import Held, HttpAnswer, HttpRequest
+from webchat_fsm.server.exchange import Held, HttpAnswer, HttpRequest, Upgrade
 
 _BODY_LIMIT = 256 * 1024 * 1024
 _CLOSING_GRACE = 0.2
@@ -120,6 +123,7 @@ class _Running:
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
         self._news = asyncio.Event()
+        self._sockets: set[web.WebSocketResponse] = set()
         self.port = 0
 
     async def open(self, host: str, port: int) -> None:
@@ -151,6 +155,7 @@ class _Running:
             ticking.cancel()
             self._wake()
             await asyncio.gather(ticking, return_exceptions=True)
+            await self.hang_up()
             await self._runner.cleanup()
 
     def ask_to_stop(self) -> None:
@@ -183,13 +188,53 @@ class _Running:
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         asked = HttpRequest.of(request.method, request.rel_url.raw_path_qs, dict(request.headers), await request.read())
+        if asked.headers.get("upgrade", "").lower() == "websocket":
+            upgrade = self._server.upgrade(asked, self._now())
+            if upgrade is not None:
+                return await self._upgrade(request, upgrade)
         outcome = self._server.begin(asked, self._now())
-        answer = await self._wait_for(outcome) if isinstance(outcome, Held) else outcome
+        answer = await self.wait_for(outcome) if isinstance(outcome, Held) else outcome
         if answer.delay:
             await asyncio.sleep(answer.delay)
         return await self._send(request, answer)
 
-    async def _wait_for(self, held: Held) -> HttpAnswer:
+    async def _upgrade(self, request: web.Request, upgrade: Upgrade) -> web.StreamResponse:
+        answer = upgrade.answer
+        if answer.delay:
+            await asyncio.sleep(answer.delay)
+        if upgrade.frame is None or answer.fate != "whole":
+            return await self._send(request, answer)
+        socket = web.WebSocketResponse(timeout=_CLOSING_GRACE, max_msg_size=_BODY_LIMIT)
+        socket.headers.update(answer.headers)
+        await socket.prepare(request)
+        self._sockets.add(socket)
+        try:
+            await _Talk(self, socket, request, upgrade.frame).listen()
+        finally:
+            self._sockets.discard(socket)
+            self._server.unplug(upgrade.frame.socket, self._now())
+        return socket
+
+    async def hang_up(self) -> None:
+        """Close all websockets."""
+        closing = (socket.close(code=WSCloseCode.GOING_AWAY) for socket in list(self._sockets))
+        await asyncio.gather(*closing, return_exceptions=True)
+
+    def begin(self, frame: HttpRequest) -> HttpAnswer | Held:
+        """Hand a frame to the server."""
+        return self._server.begin(frame, self._now())
+
+    def news(self, socket: str) -> HttpAnswer | None:
+        """What is to be sent over a websocket by itself."""
+        return self._server.news(socket, self._now())
+
+    @property
+    def changed(self) -> asyncio.Event:
+        """Set when the server changes the next time."""
+        return self._news
+
+    async def wait_for(self, held: Held) -> HttpAnswer:
+        """The answer to what is held, when it comes."""
         try:
             return await self._resumed(held)
         except asyncio.CancelledError:
@@ -226,3 +271,75 @@ class _Running:
         if request.transport is not None:
             request.transport.close()
         return response
+
+
+class _Talk:
+    """One websocket: each frame is answered in its own time, and news are sent as they come."""
+
+    def __init__(
+        self, running: _Running, socket: web.WebSocketResponse, request: web.Request, frame: HttpRequest
+    ) -> None:
+        self._running, self._socket, self._request, self._frame = running, socket, request, frame
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def listen(self) -> None:
+        """Serve until either side closes."""
+        self._begin(self._tell_news())
+        try:
+            async for message in self._socket:
+                if message.type not in (WSMsgType.TEXT, WSMsgType.BINARY):
+                    break
+                body = message.data if isinstance(message.data, bytes) else message.data.encode()
+                self._begin(self._answer(self._running.begin(msgspec.structs.replace(self._frame, body=body))))
+        finally:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _begin(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _tell_news(self) -> None:
+        while not self._socket.closed:
+            changed = self._running.changed
+            answer = self._running.news(self._frame.socket)
+            if answer is None:
+                await changed.wait()
+            else:
+                await self._send(answer)
+
+    async def _answer(self, outcome: HttpAnswer | Held) -> None:
+        answer = await self._running.wait_for(outcome) if isinstance(outcome, Held) else outcome
+        if answer.delay:
+            await asyncio.sleep(answer.delay)
+        await self._send(answer)
+
+    async def _send(self, answer: HttpAnswer) -> None:
+        """Send an answer as a frame; what only HTTP could say ends the websocket."""
+        transport = self._request.transport
+        with suppress(ConnectionError):
+            if answer.fate == "whole" and answer.status == 200:
+                await self._send_frame(answer.body)
+            elif answer.fate == "whole":
+                await self._socket.close(code=_CLOSING[answer.status >= 500])
+            elif transport is not None and answer.fate == "tear":
+                transport.write(_frame_begun(answer.body))
+                transport.close()
+            elif transport is not None:
+                transport.abort()
+
+    async def _send_frame(self, body: bytes) -> None:
+        try:
+            await self._socket.send_str(body.decode())
+        except UnicodeDecodeError:
+            await self._socket.send_bytes(body)
+
+
+_CLOSING = {False: WSCloseCode.POLICY_VIOLATION, True: WSCloseCode.INTERNAL_ERROR}
+
+
+def _frame_begun(body: bytes) -> bytes:
+    """A text frame that announces all of a body and has half of it."""
+    return b"\x81\x7f" + len(body).to_bytes(8, "big") + body[: len(body) // 2]

@@ -83,8 +83,13 @@ class ServerOptions(msgspec.Struct, frozen=True, kw_only=True):
     """A Bayeux client that leaves no connect with the server for this long is forgotten (402)."""
     reconnect_interval: float = 0.0
     """Pause that `advice` asks for between two connects."""
+    websocket: bool = True
+    """Whether the Bayeux URL can be upgraded to a websocket."""
     require_cookie: bool = False
-    """Whether the cookie of the handshake must come back, 402 without it; another one's is always refused."""
+    """Whether the cookie of the handshake must come back, 402 without it; another one's is refused in any case.
+
+    Over a websocket none is asked for.
+    """
     unknown_client: str = "402::Unknown client"
     gateway_delay: float = 0.02
     """Time between the acknowledgement of an operation and its effect; 0 does it at once."""

@@ -19,6 +19,12 @@ def allowed(origin: str, options: ServerOptions) -> bool:
     return host in _LOOPBACK or host.endswith(".localhost") or origin in options.origins or "*" in options.origins
 
 
+def may_upgrade(request: HttpRequest, options: ServerOptions) -> bool:
+    """Whether the page at the request's origin may open a websocket, which no browser would keep it from."""
+    origin = request.headers.get("origin")
+    return origin is None or allowed(origin, options)
+
+
 def preflight(request: HttpRequest) -> HttpAnswer:
     """The answer to an OPTIONS request; who may call is said by `open_to`."""
     headers = {

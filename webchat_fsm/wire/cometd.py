@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 from msgspec.structs import replace
 
 from webchat_fsm.config import Config
@@ -28,11 +29,12 @@ from webchat_fsm.wire.request import (
 )
 
 JSON = "application/json;charset=UTF-8"
+HANDSHAKE_TYPES = ("long-polling",)
 HANDSHAKE = {
     "version": "1.0",
     "minimumVersion": "1.0",
     "channel": "/meta/handshake",
-    "supportedConnectionTypes": ["long-polling"],
+    "supportedConnectionTypes": list(HANDSHAKE_TYPES),
     "advice": {"timeout": 60000, "interval": 0},
 }
 GRACE = 10.0
@@ -43,6 +45,20 @@ FAREWELL = 2.0
 
 LONGEST_ADVICE = 3600.0
 """Seconds beyond which advice is not followed."""
+
+WEBSOCKET = "websocket"
+
+
+def over_websocket(body: bytes) -> bytes:
+    """The same messages as they travel in a text frame, where they name another type of connection."""
+    return json_body([_over_websocket(message) for message in msgspec.json.decode(body)])
+
+
+def _over_websocket(message: Json) -> Json:
+    if message["channel"] == "/meta/handshake":
+        return {**message, "supportedConnectionTypes": [WEBSOCKET, *HANDSHAKE_TYPES]}
+    return {**message, "connectionType": WEBSOCKET} if "connectionType" in message else message
+
 
 FILE_OPERATIONS = {"limits": "fileGetLimits", "file": "fileUpload", "download": "fileDownload"}
 UNKNOWN_CLIENT = "402"
