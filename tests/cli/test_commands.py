@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import socket
 import subprocess
 import sys
@@ -129,6 +130,15 @@ def test_the_server_tells_where_it_is_and_stops_at_ctrl_c():
         assert len(set(addresses)) == 4
         with urlopen(f"{addresses[0]}", data=b"nickname=Jonny", timeout=PATIENCE) as answer:
             assert json.load(answer)["statusCode"] == 0
+        invited = [shlex.split(line) for line in told.splitlines() if line.startswith("  webchat-fsm chat")]
+        assert [("v3" in words, "cometd" in words) for words in invited] == [
+            (False, False),
+            (True, False),
+            (False, True),
+        ]
+        for ended in [run(*words[1:]) for words in invited]:
+            assert (ended.returncode, ended.stderr) == (0, "")
+            assert "* The chat has started" in ended.stdout
         serving.interrupt()
         assert serving.end() == 0
         assert serving.complained == ""
@@ -185,5 +195,7 @@ def test_the_demo_tells_machines_every_event_and_no_secret(demos):
     events = [record["event"] for record in records if "event" in record]
     assert events.count("ended") == 1
     assert {"restored", "chatServerWentOffline", "agentTypingStopped"} <= set(events)
-    assert {"from": "idle", "to": "starting", "transition": "startChat"} in records
+    assert all(record["time"] > 1e9 for record in records)
+    steps = [(record["from"], record["transition"], record["to"]) for record in records if "transition" in record]
+    assert ("idle", "startChat", "starting") in steps
     assert set(re.findall(r'"secureKey": "([^"]*)"', streamed.stdout)) == {"***"}

@@ -83,7 +83,12 @@ def test_records_are_one_line_of_ascii_that_json_reads_back():
 
 def test_a_transition_is_a_record_with_both_states():
     step = (State.IDLE, Trigger.START, State.STARTING)
-    assert step_record(step) == {"transition": "startChat", "from": "idle", "to": "starting"}
+    assert step_record(step, 12.34567) == {
+        "transition": "startChat",
+        "from": "idle",
+        "to": "starting",
+        "time": 12.346,
+    }
 
 
 @pytest.mark.parametrize(
@@ -127,7 +132,7 @@ def test_messages_are_told_by_who_says_what():
 def test_trouble_is_told_with_its_cause():
     refused = Response(status=503, errors=[{"code": 1, "advice": "try later"}])
     [line] = told(ChatEvent("error", Failure(response=refused), 1.0))
-    assert (line.kind, line.text) == ("trouble", "The chat server answered badly: HTTP 503, try later.")
+    assert (line.kind, line.text) == ("trouble", "The chat server answered badly: HTTP status 503, try later.")
     [line] = told(ChatEvent("restoreFailed", RestoreFailed(), 1.0))
     assert line.text == "The saved chat could not be taken up."
     assert fault(Response()) == "no complete answer"
