@@ -88,6 +88,7 @@ class XhrFields(Struct, frozen=True, rename=documented):
     """`xhrFields`: with `withCredentials`, cookies of the server are kept and sent back."""
 
     with_credentials: bool = False
+    """Whether cookies of the server are kept and sent back."""
 
 
 class CometD(Struct, frozen=True, kw_only=True, rename=documented):
@@ -97,11 +98,17 @@ class CometD(Struct, frozen=True, kw_only=True, rename=documented):
     """
 
     enabled: bool = False
+    """Whether CometD takes the place of REST."""
     comet_url: str = ""
+    """Where the CometD server is, an http(s) URL; required where it is enabled."""
     channel: str = "/service/chatV2/customer-support"
+    """The channel of the chat service."""
     api_url: str = ""
+    """Where files go, an http(s) URL; required where it is enabled."""
     websocket_enabled: bool = False
+    """Whether a websocket is tried before long polling; needs the extra `websocket`."""
     log_level: str = "info"
+    """Taken and ignored: the `webchat_fsm` logger has a level of its own."""
 
 
 class Async(Struct, frozen=True, kw_only=True, rename=documented):
@@ -235,7 +242,7 @@ class Config(Masked, frozen=True, kw_only=True, rename=documented):
     client: Client = field(default_factory=Client)
     """What the reference lacks."""
     main_header: dict[str, str] = field(default_factory=dict)
-    """`main.header` of the whole widgets object."""
+    """Sent with every request where `enableCustomHeader` is on; stands beside `webchat` in the whole widgets object."""
 
     @classmethod
     def read(cls, given: Mapping[str, Any] | Config) -> Config:

@@ -13,7 +13,7 @@ from urllib.request import urlopen
 
 import pytest
 
-from tests.cli.running import COMMAND, PATIENCE, Running, environment, run
+from tests.cli.running import COMMAND, PATIENCE, ROOT, Running, environment, run
 from webchat_fsm.cli import main
 
 COMMANDS = ("demo", "chat", "serve", "table", "diagram")
@@ -187,6 +187,31 @@ def test_the_demo_tells_a_whole_chat_and_ends_with_the_path(demos):
     for text in in_order:
         position = told.stdout.find(text, position)
         assert position >= 0, text
+
+
+def scenes(told: str) -> dict[str, list[str]]:
+    """What a demo tells, by headline, less what differs from run to run: times, ports, ids, and how often in a row."""
+    bare = re.sub(r"^ *\d+\.\d\d|:\d{4,5}|\b[0-9A-F]{16}\b|  \(x\d+\)|\d+\.\d s$", "", told, flags=re.MULTILINE)
+    found: dict[str, list[str]] = {}
+    for block in bare.strip().split("\n\n"):
+        headline, *lines = block.splitlines()
+        found[headline] = [line.strip() for line in lines]
+    return found
+
+
+def test_the_readme_shows_how_the_demo_begins_and_ends(demos):
+    shown = (
+        (ROOT / "README.md").read_text().partition("<!-- demo -->\n```text\n")[2].partition("```\n<!-- /demo -->")[0]
+    )
+    assert shown.count("\n") < 45
+    real, printed = scenes(demos[0].result().stdout), scenes(shown)
+    printed.pop("...")
+    assert [headline for headline in real if headline in printed] == list(printed)
+    assert (list(printed)[:2], list(printed)[-2:]) == (list(real)[:2], list(real)[-2:])
+    for headline, lines in printed.items():
+        missing = {line for line in lines if line != "..."} - set(real[headline])
+        assert not missing, headline
+    assert all(sorted(real[headline]) == sorted(printed[headline]) for headline in list(real)[:2])
 
 
 def test_the_demo_tells_machines_every_event_and_no_secret(demos):

@@ -147,6 +147,9 @@ def test_a_rejection_says_what_would_be_legal_or_what_the_server_says():
     response = Response(status=400, errors=[{"code": 1, "text": "too large"}])
     refused = CommandRejected("sendFile", "refused", state=State.POLLING, response=response, legal_in=[State.POLLING])
     assert rejection(refused) == "refused: too large"
+    missing = Response(status=404, errors=[{"code": 1, "text": "File not found"}])
+    reason = "the server refuses: File not found"
+    assert rejection(CommandRejected("downloadFile", reason, state=State.POLLING, response=missing)) == reason
 
 
 def test_who_watches_all_events_sees_their_details_once():
