@@ -295,3 +295,34 @@ def test_constructing_a_service_does_no_io_and_starts_no_thread(monkeypatch):
 
 def test_logging_is_left_to_the_application():
     assert logging.getLogger("webchat_fsm").level == logging.NOTSET
+
+
+def test_a_key_in_another_case_is_told_too(caplog):
+    Config.read({**V2, "dataurl": "x", "AJAXTIMEOUT": 1})
+    assert [record.getMessage() for record in caplog.records] == [
+        "unknown configuration key $.dataurl; did you mean dataURL?",
+        "unknown configuration key $.AJAXTIMEOUT; did you mean ajaxTimeout?",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("given", "path"),
+    [
+        ({"webchat": {}}, "$.webchat.dataURL"),
+        ({"webchat": {**V2, "pollRate": "3"}}, "$.webchat.pollRate"),
+        ({"webchat": V2, "main": {"header": {"A": "\n"}}}, "$.main.header"),
+        ({"webchat": V2, "main": {"header": {"A": 1}}}, "$.main.header[...]"),
+        ({"webchat": {**V2, "userData": {"tier": b"x"}}}, "$.webchat.userData"),
+    ],
+)
+def test_in_the_whole_widgets_object_the_path_leads_from_its_root(given, path):
+    with pytest.raises(ConfigError) as caught:
+        Config.read(given)
+    assert caught.value.path == path
+
+
+def test_user_data_that_cannot_be_sent_are_refused_by_name():
+    with pytest.raises(
+        ConfigError, match=r"^\$.userData: expected what can be sent, but userData.tier is of type bytes$"
+    ):
+        Config.read({**V2, "userData": {"tier": b"gold"}})

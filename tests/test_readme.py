@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
+import itertools
+import json
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
+
+from webchat_fsm import Config, config
 
 README = Path(__file__).parent.parent / "README.md"
 TEXT = README.read_text(encoding="utf-8")
@@ -25,6 +33,11 @@ def _heading(code: str) -> str:
 def test_an_example_runs_as_it_stands(code: str, tmp_path: Path) -> None:
     program = subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=tmp_path, capture_output=True, text=True)
     assert program.returncode == 0, program.stderr
+
+
+def test_the_first_chat_shows_both_sides(tmp_path: Path) -> None:
+    program = subprocess.run([sys.executable, "-c", PROGRAMS[0]], cwd=tmp_path, capture_output=True, text=True)
+    assert {"Jonny: Hello", "Ann: You wrote: Hello - thank you, I am looking into it."} < {*program.stdout.splitlines()}
 
 
 def test_the_example_that_writes_a_file_runs_again_in_the_same_place(tmp_path: Path) -> None:
@@ -57,3 +70,34 @@ def test_what_it_links_to_is_there() -> None:
     links = re.findall(r"\]\((?!https?:)([^)#]+)\)", TEXT)
     assert links
     assert [link for link in links if not (README.parent / link).exists()] == []
+
+
+def _meanings() -> dict[tuple[str, str], str]:
+    """What stands below each field in the source of the configuration, by class and field."""
+    found = {}
+    for section in ast.parse(inspect.getsource(config)).body:
+        body = section.body if isinstance(section, ast.ClassDef) else []
+        for field, below in itertools.pairwise(body):
+            if isinstance(field, ast.AnnAssign) and isinstance(below, ast.Expr):
+                found[section.name, field.target.id] = below.value.value
+    return found
+
+
+def _rows(section: type[msgspec.Struct] = Config, above: str = "") -> Iterator[str]:
+    """A row for each key that is no section, in the order of the source; one without a meaning is a `KeyError`."""
+    for field in msgspec.structs.fields(section):
+        key = above + field.encode_name.removeprefix("_")
+        inner = next(config._structs(field.type), None)
+        if inner is not None:
+            yield from _rows(inner, f"{key}.")
+        else:
+            default = "" if field.default in (msgspec.NODEFAULT, "", None) else f"`{json.dumps(field.default)}`"
+            yield f"| `{key}` | {default} | {MEANINGS[section.__name__, field.name]} |"
+
+
+MEANINGS = _meanings()
+
+
+def test_every_key_of_the_configuration_is_listed_as_the_code_has_it() -> None:
+    listed = TEXT.partition("<!-- configuration -->\n")[2].partition("<!-- /configuration -->")[0].splitlines()
+    assert listed == ["| key | default | is |", "|---|---|---|", *_rows()], "\n".join(_rows())

@@ -20,7 +20,7 @@ from msgspec import Struct, field
 
 from webchat_fsm.errors import ConfigError
 from webchat_fsm.lifecycle.table import Transport
-from webchat_fsm.lifecycle.words import MASK
+from webchat_fsm.lifecycle.words import MASK, unsendable
 
 log = logging.getLogger("webchat_fsm")
 
@@ -88,6 +88,7 @@ class XhrFields(Struct, frozen=True, rename=documented):
     """`xhrFields`: with `withCredentials`, cookies of the server are kept and sent back."""
 
     with_credentials: bool = False
+    """Whether cookies of the server are kept and sent back."""
 
 
 class CometD(Struct, frozen=True, kw_only=True, rename=documented):
@@ -97,11 +98,17 @@ class CometD(Struct, frozen=True, kw_only=True, rename=documented):
     """
 
     enabled: bool = False
+    """Whether CometD takes the place of REST."""
     comet_url: str = ""
+    """Where the CometD server is, an http(s) URL; required where it is enabled."""
     channel: str = "/service/chatV2/customer-support"
+    """The channel of the chat service."""
     api_url: str = ""
+    """Where files go, an http(s) URL; required where it is enabled."""
     websocket_enabled: bool = False
+    """Whether a websocket is tried before long polling; needs the extra `websocket`."""
     log_level: str = "info"
+    """Taken and ignored: the `webchat_fsm` logger has a level of its own."""
 
 
 class Async(Struct, frozen=True, kw_only=True, rename=documented):
@@ -188,7 +195,7 @@ class Client(Masked, frozen=True, kw_only=True, rename=documented):
     on_handler_error: Any = None
     """Called as `(error, event)` when a handler raises."""
     download_dir: str = "."
-    """Where `downloadFile` puts files."""
+    """The folder in which `downloadFile` puts files; made where it is missing."""
 
 
 class Config(Masked, frozen=True, kw_only=True, rename=documented):
@@ -235,7 +242,7 @@ class Config(Masked, frozen=True, kw_only=True, rename=documented):
     client: Client = field(default_factory=Client)
     """What the reference lacks."""
     main_header: dict[str, str] = field(default_factory=dict)
-    """`main.header` of the whole widgets object."""
+    """Sent with every request where `enableCustomHeader` is on; stands beside `webchat` in the whole widgets object."""
 
     @classmethod
     def read(cls, given: Mapping[str, Any] | Config) -> Config:
@@ -254,12 +261,12 @@ class Config(Masked, frozen=True, kw_only=True, rename=documented):
             raise ConfigError("$._main.header", "give the whole widgets object with main.header instead")
         if header is not None:
             webchat["_main.header"] = header
-        _warn_of_unknown(webchat, cls, "$")
+        root = "$.webchat" if "webchat" in given else "$"
+        _warn_of_unknown(webchat, cls, root)
         try:
-            config = msgspec.convert(webchat, cls)
-        except msgspec.ValidationError as error:
-            raise _located(error) from None
-        return _checked(config)
+            return _checked(_converted(webchat))
+        except ConfigError as error:
+            raise ConfigError(_below(root, error.path), error.expected) from None
 
     @property
     def way(self) -> Transport:
@@ -288,6 +295,18 @@ def _section(given: Mapping[str, Any], key: str, parent: str = "$") -> dict[str,
     return dict(value)
 
 
+def _below(root: str, path: str) -> str:
+    """A path in the webchat object as it is in what was given; `main` lies beside it."""
+    return path.replace("_main", "main") if path.startswith(("$.main", "$._main")) else root + path.removeprefix("$")
+
+
+def _converted(webchat: Mapping[str, Any]) -> Config:
+    try:
+        return msgspec.convert(webchat, Config)
+    except msgspec.ValidationError as error:
+        raise _located(error) from None
+
+
 def _located(error: msgspec.ValidationError) -> ConfigError:
     text, _, path = str(error).partition(" - at `")
     return ConfigError(path.rstrip("`") or "$", text[:1].lower() + text[1:])
@@ -313,8 +332,10 @@ def _warn_of_unknown(given: Mapping[str, Any], struct: type[Struct], path: str) 
         if key not in fields:
             if not (struct is Config and key in UI_KEYS) and (place := f"{path}.{key}") not in _warned:
                 _warned.add(place)
-                near = difflib.get_close_matches(str(key), fields, 1)
-                log.warning("unknown configuration key %s%s", place, f"; did you mean {near[0]}?" if near else "")
+                folded = {name.casefold(): name for name in fields}
+                near = difflib.get_close_matches(str(key).casefold(), folded, 1)
+                meant = f"; did you mean {folded[near[0]]}?" if near else ""
+                log.warning("unknown configuration key %s%s", place, meant)
         elif isinstance(value, Mapping):
             for inner in _structs(fields[key].type):
                 _warn_of_unknown(value, inner, f"{path}.{key}")
@@ -361,6 +382,7 @@ def _demands(config: Config) -> Iterator[Demand]:
     yield "$.client.proxy", bool(config.client.proxy) and not _is_url(config.client.proxy), "expected an http(s) URL"
     yield "$.client.tls.key", bool(config.client.tls.key and not config.client.tls.cert), "needs client.tls.cert too"
     yield from _functions(config)
+    yield from _user_data(config)
     missing = config.enable_custom_header and not config.custom_headers
     yield "$.enableCustomHeader", missing, "needs main.header (give the whole widgets object) or client.headers"
 
@@ -391,6 +413,14 @@ def _headers(config: Config) -> Iterator[Demand]:
 
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
+
+
+def _user_data(config: Config) -> Iterator[Demand]:
+    try:
+        wrong = next(unsendable(config.user_data, "userData"), "")
+    except RecursionError:
+        wrong = "userData holds itself"
+    yield "$.userData", bool(wrong), f"expected what can be sent, but {wrong}"
 
 
 def _attribute(name: str) -> str:

@@ -26,7 +26,7 @@ class ConfigError(WebChatError, ValueError):
 
     def __init__(self, path: str, expected: str) -> None:
         super().__init__(f"{path}: {expected}")
-        self.path = path
+        self.path, self.expected = path, expected
 
 
 class StoreError(WebChatError):

@@ -108,7 +108,7 @@ def memory() -> None:
 
 
 if __name__ == "__main__":
-    print(f"Python {sys.version.split()[0]}")
+    print(f"Python {sys.version.split()[0]}; this takes some forty seconds", flush=True)
     polls()
     decisions()
     memory()

@@ -158,6 +158,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sessions", type=int, default=10_000)
     options = parser.parse_args()
+    print(
+        f"some {5 + options.sessions // 120} seconds on a machine of two cores; most of it for --sessions", flush=True
+    )
     for title, test in (("the 60-second restore test", sixty_seconds), ("a minute in a chat", a_minute_in_a_chat)):
         print(f"\n{title}")
         for kind in KINDS:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 
@@ -76,7 +77,7 @@ def test_a_lost_session_is_a_failure(centre):
         chat.until("The chat has started")
         centre.server.faults.add(operation="refresh", http_status=404)
         assert chat.end() == 1
-        assert "The chat server answered badly: HTTP 404" in chat.printed
+        assert "The chat server answered badly: HTTP status 404" in chat.printed
 
 
 @pytest.mark.parametrize("options", [ServerOptions(apikey=KEY)])
@@ -137,8 +138,8 @@ def test_a_saved_chat_that_cannot_be_reached_is_not_given_up(centre, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (("--url", "ftp://nowhere"), "webchat-fsm: $.dataURL: expected an http(s) URL"),
-        (("--url", "http://a.example", "--transport", "v3"), "webchat-fsm: $.transport.endpoint: is required"),
+        (("--url", "ftp://nowhere"), "webchat-fsm: $.dataURL (--url): expected an http(s) URL"),
+        (("--url", "http://a.example", "--transport", "v3"), "$.transport.endpoint (--endpoint): is required"),
         (("--url", "http://a.example", "--header", "Authorization Bearer-s3cret"), "expected a header as 'name:value'"),
     ],
 )
@@ -156,6 +157,32 @@ def test_a_start_that_is_refused_is_one_line_and_a_failure(centre):
     assert ended.returncode == 1
     assert ended.stderr.startswith("webchat-fsm: startChat rejected")
     assert ended.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("fault", [{"http_status": 404}, {"body": b"<html>"}, {"drop": True}])
+def test_a_start_that_fails_is_told_once(centre, fault):
+    centre.server.faults.add(operation="start", times=5, **fault)
+    ended = run("chat", "--url", centre.url, "--nickname", "Jonny")
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr.startswith("webchat-fsm: startChat rejected in state idle: ")
+    assert ended.stderr.count("\n") == 1
+    centre.server.faults.add(operation="start", times=5, **fault)
+    events = run("chat", "--url", centre.url, "--nickname", "Jonny", "--json").stdout
+    assert [json.loads(line)["event"] for line in events.splitlines()] == ["ready", "error"]
+
+
+def test_leaving_a_chat_that_could_not_be_saved_is_a_failure(centre, tmp_path):
+    folder = tmp_path / "kept"
+    folder.mkdir()
+    with start(centre, "--store", str(folder / "session.json")) as chat:
+        chat.until("has joined")
+        shutil.rmtree(folder)
+        folder.write_text("in the way")
+        chat.type("/leave now\n/leave\n")
+        assert chat.end() == 1
+        assert "* /leave stands alone on its line" in chat.printed
+        assert "cannot be taken up again: " in chat.printed
+        assert "takes it up" not in chat.printed
 
 
 # -- at a terminal -------------------------------------------------------------------------------------------------

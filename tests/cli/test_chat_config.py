@@ -9,7 +9,7 @@ import pytest
 
 from webchat_fsm import Config, ConfigError
 from webchat_fsm.cli import parser
-from webchat_fsm.cli.chat_config import config_of
+from webchat_fsm.cli.chat_config import by_option, config_of
 
 KEY = {"WEBCHAT_FSM_API_KEY": "the-key"}
 URL = "https://chat.example/there"
@@ -107,7 +107,10 @@ def test_further_keys_lie_below_what_the_other_arguments_say(tmp_path):
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        ("/nowhere/s3cret.json", "No such file or directory"),
+        ("/nowhere/a file.json", "the file /nowhere/a file.json: No such file or directory"),
+        ("apikey: s3cret", "No such file or directory"),
+        ('["s3cret"]', "it holds no object"),
+        ('"s3cret', "it is not valid JSON"),
         ('{"apikey": "s3cret"', "it is not valid JSON"),
         ("{" + '"s3cret": {' * 100_000, "it is not valid JSON"),
         ("list.json", "it holds no object"),
@@ -123,3 +126,38 @@ def test_further_keys_that_cannot_be_read_are_wrong_use_and_not_shown(tmp_path, 
     assert ended.value.code == 2
     complaint = capsys.readouterr().err.partition("error: ")[2]
     assert complaint == f"argument --config: expected a JSON object or its file: {told}\n"
+
+
+def test_options_go_into_the_webchat_object_of_a_whole_widgets_object():
+    further = {"webchat": {"dataURL": "https://elsewhere.example", "pollRateMax": 1000}, "main": {"header": {"A": "a"}}}
+    given = described("--config", json.dumps(further), "--proxy", "http://proxy.example:3128")
+    config = Config.read(given)
+    assert (config.data_url, config.apikey, config.poll_rate_max) == (URL, "the-key", 1000)
+    assert (config.main_header, config.client.proxy) == ({"A": "a"}, "http://proxy.example:3128")
+
+
+@pytest.mark.parametrize(
+    ("further", "told"),
+    [
+        ({"transport": {"dataURL": "https://elsewhere.example"}}, "transport is for --transport v3, and this is v2"),
+        ({"webchat": {"cometD": {"enabled": True}}}, "cometD.enabled is for --transport cometd, and this is v2"),
+    ],
+)
+def test_a_configuration_that_would_choose_another_transport_is_wrong_use(further, told):
+    with pytest.raises(ConfigError, match=f"^--config: {told}$"):
+        described("--config", json.dumps(further))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--transport", "cometd"), "$.cometD.apiURL (--api-url): expected an http(s) URL, got ''"),
+        (("--transport", "v3"), "$.transport.endpoint (--endpoint): is required: the endpoint of the v3 API"),
+        (("--config", '{"webchat": {}}', "--url", "x"), "$.webchat.dataURL (--url): expected an http(s) URL, got 'x'"),
+        (("--config", '{"pollRate": 1}'), "$.pollRate: expected a number from 100 to 1e+12, got 1.0"),
+    ],
+)
+def test_what_is_wrong_is_told_with_the_option_that_gives_it(arguments, told):
+    with pytest.raises(ConfigError) as caught:
+        Config.read(described(*arguments))
+    assert str(by_option(caught.value)) == told

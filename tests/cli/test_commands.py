@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import socket
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from urllib.request import urlopen
 
 import pytest
 
-from tests.cli.running import COMMAND, PATIENCE, Running, environment, run
+from tests.cli.running import COMMAND, PATIENCE, ROOT, Running, environment, run
 from webchat_fsm.cli import main
 
 COMMANDS = ("demo", "chat", "serve", "table", "diagram")
@@ -129,6 +130,15 @@ def test_the_server_tells_where_it_is_and_stops_at_ctrl_c():
         assert len(set(addresses)) == 4
         with urlopen(f"{addresses[0]}", data=b"nickname=Jonny", timeout=PATIENCE) as answer:
             assert json.load(answer)["statusCode"] == 0
+        invited = [shlex.split(line) for line in told.splitlines() if line.startswith("  webchat-fsm chat")]
+        assert [("v3" in words, "cometd" in words) for words in invited] == [
+            (False, False),
+            (True, False),
+            (False, True),
+        ]
+        for ended in [run(*words[1:]) for words in invited]:
+            assert (ended.returncode, ended.stderr) == (0, "")
+            assert "* The chat has started" in ended.stdout
         serving.interrupt()
         assert serving.end() == 0
         assert serving.complained == ""
@@ -179,11 +189,38 @@ def test_the_demo_tells_a_whole_chat_and_ends_with_the_path(demos):
         assert position >= 0, text
 
 
+def scenes(told: str) -> dict[str, list[str]]:
+    """What a demo tells, by headline, less what differs from run to run: times, ports, ids, and how often in a row."""
+    bare = re.sub(r"^ *\d+\.\d\d|:\d{4,5}|\b[0-9A-F]{16}\b|  \(x\d+\)|\d+\.\d s$", "", told, flags=re.MULTILINE)
+    found: dict[str, list[str]] = {}
+    for block in bare.strip().split("\n\n"):
+        headline, *lines = block.splitlines()
+        found[headline] = [line.strip() for line in lines]
+    return found
+
+
+def test_the_readme_shows_how_the_demo_begins_and_ends(demos):
+    shown = (
+        (ROOT / "README.md").read_text().partition("<!-- demo -->\n```text\n")[2].partition("```\n<!-- /demo -->")[0]
+    )
+    assert shown.count("\n") < 45
+    real, printed = scenes(demos[0].result().stdout), scenes(shown)
+    printed.pop("...")
+    assert [headline for headline in real if headline in printed] == list(printed)
+    assert (list(printed)[:2], list(printed)[-2:]) == (list(real)[:2], list(real)[-2:])
+    for headline, lines in printed.items():
+        missing = {line for line in lines if line != "..."} - set(real[headline])
+        assert not missing, headline
+    assert all(sorted(real[headline]) == sorted(printed[headline]) for headline in list(real)[:2])
+
+
 def test_the_demo_tells_machines_every_event_and_no_secret(demos):
     streamed = demos[1].result()
     records = [json.loads(line) for line in streamed.stdout.splitlines()]
     events = [record["event"] for record in records if "event" in record]
     assert events.count("ended") == 1
     assert {"restored", "chatServerWentOffline", "agentTypingStopped"} <= set(events)
-    assert {"from": "idle", "to": "starting", "transition": "startChat"} in records
+    assert all(record["time"] > 1e9 for record in records)
+    steps = [(record["from"], record["transition"], record["to"]) for record in records if "transition" in record]
+    assert ("idle", "startChat", "starting") in steps
     assert set(re.findall(r'"secureKey": "([^"]*)"', streamed.stdout)) == {"***"}

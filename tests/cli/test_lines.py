@@ -28,6 +28,8 @@ def test_lines_come_out_of_bytes_however_they_are_cut(chunks, lines):
 def test_a_slash_that_is_not_known_is_refused_with_a_way_to_help(webchat):
     with pytest.raises(WebChatError, match="there is no /frobnicate; /help"):
         list(carry_out(webchat, "/frobnicate now"))
+    with pytest.raises(WebChatError, match="/leave stands alone"):
+        list(carry_out(webchat, "/leave now"))
     with pytest.raises(WebChatError, match="No closing quotation"):
         list(carry_out(webchat, "/file 'a"))
     with pytest.raises(WebChatError, match="which file"):

@@ -83,7 +83,12 @@ def test_records_are_one_line_of_ascii_that_json_reads_back():
 
 def test_a_transition_is_a_record_with_both_states():
     step = (State.IDLE, Trigger.START, State.STARTING)
-    assert step_record(step) == {"transition": "startChat", "from": "idle", "to": "starting"}
+    assert step_record(step, 12.34567) == {
+        "transition": "startChat",
+        "from": "idle",
+        "to": "starting",
+        "time": 12.346,
+    }
 
 
 @pytest.mark.parametrize(
@@ -127,7 +132,7 @@ def test_messages_are_told_by_who_says_what():
 def test_trouble_is_told_with_its_cause():
     refused = Response(status=503, errors=[{"code": 1, "advice": "try later"}])
     [line] = told(ChatEvent("error", Failure(response=refused), 1.0))
-    assert (line.kind, line.text) == ("trouble", "The chat server answered badly: HTTP 503, try later.")
+    assert (line.kind, line.text) == ("trouble", "The chat server answered badly: HTTP status 503, try later.")
     [line] = told(ChatEvent("restoreFailed", RestoreFailed(), 1.0))
     assert line.text == "The saved chat could not be taken up."
     assert fault(Response()) == "no complete answer"
@@ -142,6 +147,9 @@ def test_a_rejection_says_what_would_be_legal_or_what_the_server_says():
     response = Response(status=400, errors=[{"code": 1, "text": "too large"}])
     refused = CommandRejected("sendFile", "refused", state=State.POLLING, response=response, legal_in=[State.POLLING])
     assert rejection(refused) == "refused: too large"
+    missing = Response(status=404, errors=[{"code": 1, "text": "File not found"}])
+    reason = "the server refuses: File not found"
+    assert rejection(CommandRejected("downloadFile", reason, state=State.POLLING, response=missing)) == reason
 
 
 def test_who_watches_all_events_sees_their_details_once():

@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 import pytest
 
 from webchat_fsm.diagram import dot, mermaid, svg
-from webchat_fsm.diagram.graph import Box, Cause, Graph, graph
+from webchat_fsm.diagram.graph import CAUSES, Box, Cause, Graph, graph
 from webchat_fsm.diagram.walk import Step, walked
 from webchat_fsm.lifecycle.table import State, Transport, Trigger
 
@@ -126,11 +126,47 @@ def test_the_name_of_a_state_is_bold_and_its_meaning_is_not():
     assert sorted(bold) == sorted(State)
 
 
+def coloured(picture: str) -> dict[str, str]:
+    """The lines of all labels with their colours, as they are seen."""
+    texts = ElementTree.fromstring(picture).iter(f"{SVG}text")
+    return {" ".join((text.text or "").split()): text.get("fill", "") for text in texts}
+
+
 def test_every_cause_has_its_own_colour_and_stands_in_the_legend():
-    drawn = dot.render(graph())
     assert len({dot.COLOURS[cause] for cause in Cause}) == len(Cause)
     assert len({dot.STYLES[cause] for cause in Cause}) == len(Cause)
-    assert all(f'"{cause} from" -> "{cause}" [color="{dot.COLOURS[cause]}"' in drawn for cause in Cause)
+    seen = coloured(svg.render(graph()))
+    assert {seen[f"{dot.SAMPLES[cause]} {CAUSES[cause]}"] for cause in Cause} == set(dot.COLOURS.values())
+
+
+def test_one_arrow_leads_from_a_place_to_another(seen: Graph):
+    ends = [(arcs[0].source, arcs[0].dest) for arcs in dot.arrows(seen)]
+    assert len(set(ends)) == len(ends)
+    assert set(ends) == {(arc.source, arc.dest) for arc in seen.arcs()}
+    assert dot.render(seen).count(" -> ") == len(ends)
+
+
+def test_every_way_has_the_colour_of_its_cause(seen: Graph):
+    drawn = ElementTree.fromstring(svg.render(seen))
+    arrows = {one.get("id"): one for one in drawn.iter(f"{SVG}g") if one.get("class") == "edge"}
+    for number, arcs in enumerate(dot.arrows(seen)):
+        label = [
+            (" ".join((text.text or "").split()), text.get("fill"))
+            for text in arrows[dot.ident(number)].iter(f"{SVG}text")
+        ]
+        assert label == [(line.strip(), colour) for line, colour in dot.lines(arcs)]
+
+
+@pytest.mark.parametrize(("transport", "strange"), [(Transport.V2, "CometD"), (Transport.COMETD, "poll")])
+def test_a_transport_has_states_in_its_own_words(transport: Transport, strange: str):
+    assert all(strange not in node.meaning.replace("pollExceptionLimit", "") for node in graph(transport).drawn)
+    assert all("over CometD: " in graph().node(state).meaning for state in (State.ACTIVE, State.OFFLINE))
+
+
+def test_the_picture_of_the_readme_can_be_read_at_its_width():
+    picture = ElementTree.fromstring(svg.render(graph(Transport.V2)))
+    sizes = [float(text.get("font-size", "0")) for text in picture.iter(f"{SVG}text")]
+    assert min(sizes) * 900 / float(picture.get("viewBox", "").split()[2]) > 11
 
 
 def test_the_drawing_says_what_it_leaves_out():
@@ -139,9 +175,10 @@ def test_the_drawing_says_what_it_leaves_out():
 
 
 def test_a_failure_is_drawn_as_one():
-    (start,) = [line for line in dot.render(graph(Transport.V2)).splitlines() if "start refused" in line]
-    assert dot.COLOURS[Cause.FAILURE] in start
-    assert "style=dashed" in start
+    (lost,) = [line for line in dot.render(graph(Transport.V2)).splitlines() if "poll failed" in line]
+    assert dot.COLOURS[Cause.FAILURE] in lost
+    assert "style=dashed" in lost
+    assert coloured(svg.render(graph(Transport.V2)))["start refused"] == dot.COLOURS[Cause.FAILURE]
 
 
 def test_the_picture_tells_neither_version_nor_date():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from datetime import date
+from decimal import Decimal
 
 import pytest
 
@@ -165,6 +167,60 @@ def test_user_data_that_cannot_be_written_down_are_refused_and_spoil_nothing(sta
             chat.start_chat(nickname="Jonny")
     assert chat.update_user_data({"tier": "gold"}).status == 200
     assert chat.health().store_failure == ""
+
+
+MALFORMED = "malformed data object provided in userData property"
+
+
+@pytest.mark.parametrize(
+    ("given", "place"),
+    [
+        ({"tier": object()}, "userData.tier is of type object"),
+        ({"cart": {"items": [1, b"x"]}}, r"userData.cart.items\[1\] is of type bytes"),
+        ({"page": {1, 2}}, "userData.page is of type set"),
+        ({b"page": 1}, "userData has a key of type bytes"),
+    ],
+)
+def test_user_data_without_a_text_are_refused_by_name_and_never_sent_as_their_repr(stage, given, place):
+    chat = stage.open()
+    with pytest.raises(TypeError, match=place):
+        chat.start_chat(nickname="Jonny", user_data=given)
+    assert chat.command("startChat", {"nickname": "Jonny", "userData": given}).reason == MALFORMED
+    assert chat.command("startChat", {"form": {"nickname": "Jonny", "userData": given}}).reason == MALFORMED
+    chat.start_chat(nickname="Jonny")
+    with pytest.raises(TypeError, match=place):
+        chat.update_user_data(given)
+    assert chat.command("updateUserData", given).reason == MALFORMED
+    assert chat.command("startChat", {"userData": given}).reason == "There is already an active chat session"
+    assert stage.http.operations().count("start") == 1
+    assert "updateData" not in stage.http.operations()
+
+
+def test_a_field_of_the_form_without_a_text_is_refused_by_name(stage):
+    chat = stage.open()
+    with pytest.raises(TypeError, match="nickname is of type bytes, which cannot be sent"):
+        chat.start_chat(nickname=b"Jonny")
+    assert "subject is of type object" in chat.command("startChat", {"form": {"subject": object()}}).reason
+    chat.start_chat(nickname="Jonny")
+    with pytest.raises(TypeError, match="message is of type bytes"):
+        chat.send_typing(b"h")
+    with pytest.raises(TypeError, match=r"eventAttributes\.page is of type object"):
+        chat.send_custom_notice("x", event_attributes={"page": object()})
+    with pytest.raises(TypeError, match="type is of type bytes"):
+        chat.send_message("Hello", type=b"text")
+
+
+def test_what_has_a_text_of_its_own_is_sent_as_that(stage):
+    given = {"day": date(2026, 3, 29), "price": Decimal("9.90"), "many": (1, 2.5), "yes": True, "no": None, 7: "seven"}
+    stage.open().start_chat(nickname="Jonny", user_data=given)
+    told = stage.server.core.current_chat().user_data
+    assert {key: told[key] for key in ("day", "price", "yes", "no", "7")} == {
+        "day": "2026-03-29",
+        "price": "9.90",
+        "yes": "true",
+        "no": "",
+        "7": "seven",
+    }
 
 
 def test_what_cannot_be_sent_rejects_and_the_chat_goes_on(stage):

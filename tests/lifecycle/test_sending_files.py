@@ -46,6 +46,18 @@ def test_what_the_limits_forbid_is_refused_before_a_byte_is_read(stage, why):
     assert "error" not in stage.heard.names
 
 
+def test_a_refused_upload_is_told_with_the_file_and_what_is_allowed(stage):
+    chat = stage.start()
+    with pytest.raises(CommandRejected) as caught:
+        chat.send_file([Unreadable("virus.exe", 10), Unreadable("a.txt", 101), *[Unreadable("b.txt", 30)] * 2])
+    assert str(caught.value) == (
+        "sendFile rejected in state polling: the server's limits do not allow this upload:"
+        " virus.exe is of none of the allowed types txt:png; a.txt is larger than the 100 bytes allowed for a file;"
+        " there would be more files than the 3 allowed for a chat;"
+        " together the files are larger than the 150 bytes allowed for a chat"
+    )
+
+
 @pytest.mark.parametrize(("name", "size"), [("a.txt", 100), ("A.TXT", 1), ("a.b.png", 0)])
 def test_what_just_fits_is_sent(stage, name, size):
     chat = stage.start()
@@ -127,7 +139,8 @@ def test_without_limits_nothing_is_sent(stage):
         (None, "No files provided"),
         ([], "No files provided"),
         (5, "files must be paths or open files, not int"),
-        ([b"bytes"], "files must be paths or open files, not bytes"),
+        (b"bytes", "files must be paths or open files, not bytes; for content wrap it in io.BytesIO"),
+        ([b"bytes"], "files must be paths or open files, not bytes; for content wrap it in io.BytesIO"),
         ("/nowhere/a.txt", "/nowhere/a.txt is no file"),
         (["/tmp"], "/tmp is no file"),
     ],
@@ -212,6 +225,28 @@ def test_a_name_in_an_encoding_that_is_none_is_no_name(stage, tmp_path, encoding
     chat = stage.start()
     stage.http.answer("download", b"x", **{"content-disposition": f"attachment; filename*={encoding}"})
     assert chat.download_file("any", tmp_path).parent == tmp_path
+
+
+def test_the_folder_of_the_configuration_is_made_and_holds_every_download(stage, tmp_path):
+    folder = tmp_path / "to" / "come"
+    chat = stage.start(client={"downloadDir": str(folder)})
+    files = [stage.agent().send_file(name, name.encode()) for name in ("one.txt", "two.txt")]
+    assert [chat.download_file(file.id) for file in files] == [folder / "one.txt", folder / "two.txt"]
+    assert (folder / "one.txt").read_bytes() == b"one.txt"
+
+
+def test_a_path_that_ends_with_a_slash_is_a_folder(stage, tmp_path):
+    file = stage.start() and stage.agent().send_file("one.txt", b"1")
+    assert stage.chat.download_file(file.id, f"{tmp_path}/new/") == tmp_path / "new" / "one.txt"
+
+
+def test_a_file_in_the_place_of_the_folder_is_told_and_kept(stage, tmp_path):
+    taken = tmp_path / "taken"
+    taken.write_text("mine")
+    chat = stage.start(client={"downloadDir": str(taken)})
+    file = stage.agent().send_file("one.txt", b"1")
+    assert chat.command("downloadFile", {"fileId": file.id}).reason.endswith(f"{taken} is no folder")
+    assert taken.read_text() == "mine"
 
 
 def test_a_header_of_the_server_cannot_choose_the_folder_either(stage, tmp_path):

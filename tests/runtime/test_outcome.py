@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
-from webchat_fsm import CommandRejected, Outcome, TransportError
+from webchat_fsm import CommandRejected, ManualDriver, Outcome, TransportError, WebChatService
 
 
 @pytest.fixture
@@ -112,3 +114,18 @@ def test_asking_first_agrees_with_trying(chat):
         assert chat.explain(name).reason == ""
     with pytest.raises(ValueError, match="no command"):
         chat.can("fly")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ({"store": "session.json"}, "store must be a SessionStore such as FileStore(path), not str"),
+        ({"http": "x"}, "http must be an Http, which carries requests, not str"),
+        ({"driver": "x"}, "driver must be a Driver such as ManualDriver(), not str"),
+        ({"driver": ManualDriver}, "driver must be a Driver such as ManualDriver(), not the class ManualDriver itself"),
+        ({"recorder": "x"}, "recorder must be a Recorder such as webchat_fsm.testing.Recorder(path), not str"),
+    ],
+)
+def test_an_argument_that_is_something_else_is_told_at_once(arguments, told):
+    with pytest.raises(TypeError, match=f"^{re.escape(told)}$"):
+        WebChatService({"dataURL": "http://chat.test/x"}, **arguments)

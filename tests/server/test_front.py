@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import socket
+import sys
 import threading
 import time
 from contextlib import suppress
@@ -211,3 +213,10 @@ def test_many_visitors_and_an_agent_at_once(front, http):
     messages = post(http, f"{url}/refresh", secureKey=key).json()["messages"]
     assert [message["index"] for message in messages] == list(range(1, 133))
     assert len({message["text"] for message in messages if "text" in message}) == 130
+
+
+def test_without_the_extra_the_front_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "aiohttp", None)
+    monkeypatch.delitem(sys.modules, "webchat_fsm.server.front")
+    with pytest.raises(ModuleNotFoundError, match=r"needs aiohttp: pip install 'webchat-fsm\[server\]'"):
+        importlib.import_module("webchat_fsm.server.front")

@@ -7,10 +7,11 @@ import sys
 from argparse import Namespace
 from contextlib import ExitStack
 
-from webchat_fsm.cli.chat_config import TRANSPORTS, config_of
+from webchat_fsm.cli.chat_config import TRANSPORTS, by_option, config_of
 from webchat_fsm.cli.ending import complain, require
 from webchat_fsm.cli.options import API_KEY, Subparsers, describe, pair, seconds, section, whole
 from webchat_fsm.cli.screen import Screen, coloured
+from webchat_fsm.errors import ConfigError
 
 
 def add(commands: Subparsers) -> None:
@@ -89,7 +90,10 @@ def run(options: Namespace) -> int:
     if at_terminal:
         require("terminal")
     store = FileStore(options.store) if options.store else None
-    chat = WebChatService(config_of(options, os.environ), store=store)
+    try:
+        chat = WebChatService(config_of(options, os.environ), store=store)
+    except ConfigError as error:
+        raise by_option(error) from None
     screen = Screen(colour=colour, wrap=at_terminal, on_broken=lambda: conversation.stop())
     teller = JsonTeller(screen, chat) if options.json else TextTeller(screen, echoes=at_terminal)
     conversation = Conversation(chat, teller, options, store)

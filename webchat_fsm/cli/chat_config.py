@@ -15,8 +15,9 @@ Section = dict[str, Any]
 def config_of(options: Namespace, environment: Mapping[str, str]) -> Section:
     """The configuration that the arguments describe; the API key comes from the environment.
 
-    What `--config` holds lies below: where both say something, the other arguments and the key have it. Raises
-    `ConfigError` for an option that the transport does not know.
+    What `--config` holds, the webchat object or the whole widgets object, lies below: where both say something, the
+    other arguments and the key have it. Raises `ConfigError` for an option that the transport does not know, and for a
+    configuration that chooses another transport.
     """
     for name, (option, transport) in _ONLY_FOR.items():
         if getattr(options, name) and options.transport != transport:
@@ -28,7 +29,41 @@ def config_of(options: Namespace, environment: Mapping[str, str]) -> Section:
         del client["headers"]
     if client := _filled(client):
         config["client"] = client
-    return _laid_over(options.config, config)
+    merged = _laid_over(options.config, {"webchat": config} if "webchat" in options.config else config)
+    _demand_transport(merged.get("webchat", merged), options.transport)
+    return merged
+
+
+def _demand_transport(webchat: Section, transport: str) -> None:
+    """What would choose another transport would have `--url` forgotten."""
+    comet = webchat.get("cometD")
+    chosen = {
+        "v3": webchat.get("transport") is not None,
+        "cometd": isinstance(comet, dict) and bool(comet.get("enabled")),
+    }
+    for name, key in (("v3", "transport"), ("cometd", "cometD.enabled")):
+        if chosen[name] and transport != name:
+            raise ConfigError("--config", f"{key} is for --transport {name}, and this is {transport}")
+
+
+def by_option(error: ConfigError) -> ConfigError:
+    """The same with the option that gives the value, where there is one."""
+    option = _OPTIONS.get(error.path.replace("$.webchat.", "$."))
+    return ConfigError(f"{error.path} ({option})", error.expected) if option else error
+
+
+_OPTIONS = {
+    "$.dataURL": "--url",
+    "$.transport.dataURL": "--url",
+    "$.transport.endpoint": "--endpoint",
+    "$.cometD.cometURL": "--url",
+    "$.cometD.apiURL": "--api-url",
+    "$.client.proxy": "--proxy",
+    "$.client.headers": "--header",
+    "$.transport.headers": "--header",
+    "$.apikey": API_KEY,
+}
+"""Where a value comes from that `--config` need not give."""
 
 
 def _laid_over(below: Section, above: Section) -> Section:

@@ -11,7 +11,7 @@ from webchat_fsm.cli.ending import DONE, FAILED, complain
 from webchat_fsm.cli.reading import Lines
 from webchat_fsm.cli.screen import Screen
 from webchat_fsm.cli.slash import LEAVE, QUIT, carry_out
-from webchat_fsm.cli.telling import Line, as_json, event_record, rejection, told
+from webchat_fsm.cli.telling import Line, as_json, event_record, printable, rejection, told
 from webchat_fsm.errors import CommandRejected, WebChatError
 from webchat_fsm.lifecycle.events import EVENTS, AgentTyping, MessageReceived
 from webchat_fsm.lifecycle.words import Message
@@ -25,6 +25,10 @@ class Teller(Protocol):
 
     def event(self, event: AnyEvent) -> None:
         """What was published."""
+        ...
+
+    def foretold(self, event: AnyEvent) -> None:
+        """What was published, and will be told once more as the reason for which the program ends."""
         ...
 
     def notice(self, text: str) -> None:
@@ -53,6 +57,10 @@ class JsonTeller:
     def event(self, event: AnyEvent) -> None:
         """A line."""
         self._screen.put(text=as_json(event_record(event, self._transport)))
+
+    def foretold(self, event: AnyEvent) -> None:
+        """A line all the same: events are for machines."""
+        self.event(event)
 
     def notice(self, text: str) -> None:
         """Nothing: the events say it."""
@@ -99,6 +107,9 @@ class TextTeller:
         else:
             self._screen.put((line.kind, "* "), text=line.text, style=line.kind)
 
+    def foretold(self, event: AnyEvent) -> None:
+        """Nothing, for now."""
+
     def notice(self, text: str) -> None:
         """A line."""
         self._line(Line("notice", text))
@@ -125,7 +136,7 @@ class Conversation:
         self._chat, self._teller, self._options, self._store = chat, teller, options, store
         self._lines: Lines | None = None
         self._typing = ""
-        self._restore_failed = self._lost = self._leaving = False
+        self._restore_failed = self._lost = self._leaving = self._starting = False
         for name in EVENTS:
             chat.subscribe(name, self._hear)
 
@@ -148,6 +159,7 @@ class Conversation:
             file = self._options.store
             raise WebChatError(f"{file}: its chat could not be taken up; try later, or remove the file to begin anew")
         asked = self._options
+        self._starting = True
         self._chat.start_chat(
             nickname=asked.nickname,
             firstname=asked.firstname,
@@ -156,6 +168,7 @@ class Conversation:
             subject=asked.subject,
             user_data=dict(asked.user_data),
         )
+        self._starting = False
         self._teller.notice("The chat has started; waiting for an agent.")
 
     def talk(self, lines: Lines) -> int:
@@ -205,10 +218,19 @@ class Conversation:
 
     def _finish(self) -> int:
         if self._leaving:
-            self._teller.notice("The chat goes on without you; the same command takes it up again.")
+            self._leave()
         elif self._chat.can("endChat"):
             self._end()
         return FAILED if self._lost else DONE
+
+    def _leave(self) -> None:
+        """Closing saves the chat once more; whether that has worked decides on whether anybody can come back."""
+        self._chat.close()
+        if failure := self._chat.health().store_failure:
+            self._lost = True
+            self._teller.trouble(f"The chat goes on without you, and cannot be taken up again: {printable(failure)}")
+        else:
+            self._teller.notice("The chat goes on without you; the same command takes it up again.")
 
     def _end(self) -> None:
         try:
@@ -228,7 +250,10 @@ class Conversation:
             case "agentTypingStarted" | "agentTypingStopped" if isinstance(event.data, AgentTyping):
                 started = event.name == "agentTypingStarted" and event.data.message is not None
                 self._typing = event.data.message.sender.name if started and event.data.message else ""
-        self._teller.event(event)
+        if event.name == "error" and self._starting:
+            self._teller.foretold(event)
+        else:
+            self._teller.event(event)
         if event.name == "ended":
             self.stop()
         elif self._lines is not None:

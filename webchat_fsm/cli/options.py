@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from argparse import ArgumentParser, ArgumentTypeError, Namespace, RawDescriptionHelpFormatter, _SubParsersAction
 from collections.abc import Callable
 from pathlib import Path
@@ -48,14 +49,20 @@ def pair(separator: str, kind: str) -> Callable[[str], tuple[str, str]]:
     return read
 
 
+_JSON_BEGINS = ("{", "[", '"')
+_NAME_OF_FILE = re.compile(r"[\w./\\ ~-]+\.\w{1,8}")
+"""What cannot be anything but the name of a file, and so may be shown."""
+
+
 def section(given: str) -> dict[str, Any]:
     """A JSON object, or the file that holds one; an error never shows what is in it, which may be a secret."""
     try:
-        text = given if given.lstrip().startswith("{") else Path(given).read_text(encoding="utf-8")
+        text = given if given.lstrip()[:1] in _JSON_BEGINS else Path(given).read_text(encoding="utf-8")
         value = json.loads(text)
     except OSError as error:
+        file = f"the file {given}: " if _NAME_OF_FILE.fullmatch(given) else ""
         told = error.strerror or "it cannot be read"
-        raise ArgumentTypeError(f"expected a JSON object or its file: {told}") from None
+        raise ArgumentTypeError(f"expected a JSON object or its file: {file}{told}") from None
     except (ValueError, RecursionError):
         raise ArgumentTypeError("expected a JSON object or its file: it is not valid JSON") from None
     if not isinstance(value, dict):

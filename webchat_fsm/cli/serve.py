@@ -109,11 +109,21 @@ def announcement(front: HttpFront, people: str) -> str:
             f"  cometd  cometD.cometURL    {told['cometD.cometURL']}",
             f"          cometD.apiURL      {told['cometD.apiURL']}",
             "",
-            f"  webchat-fsm chat --url {told['dataURL']} --nickname Jonny",
+            *(f"  {command}" for command in invitations(told)),
             "",
             "Ctrl-C stops it.",
         ]
     )
+
+
+def invitations(told: dict[str, str]) -> list[str]:
+    """How to chat there, on each transport."""
+    v3, comet = told["transport.dataURL"], told["cometD.cometURL"]
+    return [
+        f"webchat-fsm chat --nickname Jonny --url {told['dataURL']}",
+        f"webchat-fsm chat --nickname Jonny --transport v3 --endpoint customer-support --url {v3}",
+        f"webchat-fsm chat --nickname Jonny --transport cometd --url {comet} --api-url {told['cometD.apiURL']}",
+    ]
 
 
 @contextmanager

@@ -89,6 +89,8 @@ def carry_out(chat: WebChatService, line: str) -> Answer:
     except ValueError as error:
         raise UsageError(f"{error} in {printable(line)}") from None
     slash = SLASHES.get(name)
+    if name in LEAVING:
+        raise UsageError(f"{name} stands alone on its line")
     if slash is None:
         raise UsageError(f"there is no {printable(name)}; /help lists what there is")
     yield from slash.run(chat, words)

@@ -91,7 +91,7 @@ class JsonBoard:
 
     def stepped(self, step: Step) -> None:
         """A line with the trigger and both states."""
-        self._screen.put(text=as_json(step_record(step)))
+        self._screen.put(text=as_json(step_record(step, clock.SystemClock().wall())))
 
     def happened(self, event: AnyEvent) -> None:
         """A line with the event's name, data and time."""

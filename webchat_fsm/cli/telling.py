@@ -66,10 +66,10 @@ def event_record(event: AnyEvent, transport: Transport) -> Json:
     return {"event": event.name, "data": masked(data), "time": round(event.time, 3)}
 
 
-def step_record(step: tuple[State, Trigger, State]) -> Json:
-    """A transition for machines."""
+def step_record(step: tuple[State, Trigger, State], time: float) -> Json:
+    """A transition for machines, with its seconds since the epoch."""
     source, trigger, dest = step
-    return {"transition": trigger.value, "from": source.value, "to": dest.value}
+    return {"transition": trigger.value, "from": source.value, "to": dest.value, "time": round(time, 3)}
 
 
 def as_json(record: Json) -> str:
@@ -153,9 +153,11 @@ def _response(data: object) -> Response | None:
 
 def fault(response: Response) -> str:
     """What was wrong with an answer, in a few words."""
-    told_by_server = [_advice(error) for error in response.errors]
-    status = f"HTTP {response.status}" if response.status else "no complete answer"
-    return ", ".join([status, *filter(None, told_by_server)])
+    told_by_server = list(filter(None, map(_advice, response.errors)))
+    if told_by_server and 200 <= response.status < 300:
+        return ", ".join(told_by_server)
+    status = f"HTTP status {response.status}" if response.status else "no complete answer"
+    return ", ".join([status, *told_by_server])
 
 
 def _advice(error: object) -> str:
@@ -167,7 +169,7 @@ def _advice(error: object) -> str:
 def rejection(error: CommandRejected) -> str:
     """Why a command was refused, with what the server said of it, or the states in which it would be legal."""
     told_by_server = [_advice(one) for one in error.response.errors] if error.response else []
-    if advice := [text for text in told_by_server if text and text != error.reason]:
+    if advice := [text for text in told_by_server if text and text not in error.reason]:
         return f"{printable(error.reason)}: {', '.join(advice)}"
     legal = ", ".join(sorted(error.legal_in))
     return f"{printable(error.reason)}{f' (legal in: {legal})' if legal and error.state not in error.legal_in else ''}"

@@ -246,7 +246,7 @@ def _limits(turn: Turn, call: Call, reply: Reply) -> None:
     turn.session.adopt(reply.session_data)
     _end_if_over(turn, reply)
     if refused := uploads.refuse(files, reply.limits):
-        turn.reject("the server's limits do not allow this upload", refused)
+        turn.reject(uploads.told(refused), refused)
     elif not turn.session.state.has_session:
         turn.reject(OVER_MEANWHILE, reply.response)
     else:

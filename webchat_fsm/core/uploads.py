@@ -18,6 +18,20 @@ def refuse(files: Sequence[FileToSend], limits: Limits | None) -> Response | Non
     return Response(status=400, body={"errors": errors}, errors=errors) if errors else None
 
 
+def told(refused: Response) -> str:
+    """Which file is refused and what would be allowed, as a reason for people."""
+    faults = "; ".join(_TOLD[error["code"], "filename" in error].format_map(error) for error in refused.errors)
+    return f"the server's limits do not allow this upload: {faults}"
+
+
+_TOLD = {
+    (WRONG_TYPE, True): "{filename} is of none of the allowed types {advice}",
+    (TOO_LARGE, True): "{filename} is larger than the {advice} bytes allowed for a file",
+    (TOO_LARGE, False): "together the files are larger than the {advice} bytes allowed for a chat",
+    (TOO_MANY, False): "there would be more files than the {advice} allowed for a chat",
+}
+
+
 def _of_one(file: FileToSend, limits: Limits) -> list[Json]:
     errors: list[Json] = []
     extension = file.name.rpartition(".")[2].lower() if "." in file.name else ""

@@ -19,7 +19,6 @@ from webchat_fsm.lifecycle.events import EVENTS
 from webchat_fsm.lifecycle.table import (
     CLOSED_STATES,
     HAS_SESSION,
-    MEANING,
     ROWS,
     Guard,
     Row,
@@ -27,6 +26,7 @@ from webchat_fsm.lifecycle.table import (
     State,
     Transport,
     Trigger,
+    meaning,
     reachable,
 )
 
@@ -210,7 +210,7 @@ def graph(transport: Transport | None = None) -> Graph:
     """The lifecycle as that transport sees it; None for all of them in one."""
     seen = tuple(Transport) if transport is None else (transport,)
     within = frozenset[State]().union(*map(reachable, seen))
-    nodes = tuple(Node(state, MEANING[state], state in within, _box_of(state)) for state in State)
+    nodes = tuple(Node(state, meaning(state, transport), state in within, _box_of(state)) for state in State)
     return Graph(transport, nodes, tuple(_edges(seen)))
 
 

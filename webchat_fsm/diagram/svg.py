@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 MISSING = "drawing an SVG needs Graphviz: pip install 'webchat-fsm[diagrams]', or '.[diagrams]' in a checkout"
 
 _COMMENT = re.compile(r"<!--.*?-->\n?", re.DOTALL)
+_TEXT = re.compile(r'(<text [^>]*)fill="[^"]*"')
 _TITLE_OF_NODE = re.compile(r'(class="node">\n<title>[^<]*</title>\n<path [^>]*/>\n<text )')
 
 
@@ -26,7 +27,20 @@ class MissingExtraError(ImportError):
 
 def render(graph: Graph) -> str:
     """The picture of the lifecycle."""
-    return tidy(draw(dot.render(graph)))
+    picture = tidy(draw(dot.render(graph)))
+    for cause, colour in dot.COLOURS.items():
+        picture = re.sub(rf'fill="[^"]*">(?={re.escape(dot.SAMPLES[cause])} )', f'fill="{colour}">', picture)
+    for number, arcs in enumerate(dot.arrows(graph)):
+        picture = _coloured(picture, number, [colour for _, colour in dot.lines(arcs)])
+    return picture
+
+
+def _coloured(picture: str, number: int, colours: list[str]) -> str:
+    """The lines of one arrow's label in their colours: Graphviz knows one colour for a label."""
+    before, begin, rest = picture.partition(f'<g id="{dot.ident(number)}" class="edge">')
+    arrow, end, after = rest.partition("</g>")
+    left = iter(colours)
+    return before + begin + _TEXT.sub(lambda found: f'{found[1]}fill="{next(left)}"', arrow) + end + after
 
 
 def draw(source: str) -> str:

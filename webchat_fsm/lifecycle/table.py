@@ -49,6 +49,16 @@ MEANING: dict[State, str] = {
     State.DORMANT: "an asynchronous session lives on at the server and is not attached here",
     State.ENDED: "the session is over; transcript, agents and stats can still be read",
 }
+"""What each state means, on whatever transport."""
+
+_POLLED = {
+    State.ACTIVE: "session open, automatic polling off",
+    State.OFFLINE: "session open, more polls in a row have failed than pollExceptionLimit",
+}
+_PUSHED = {
+    State.ACTIVE: "session open, connected; delivery is pushed",
+    State.OFFLINE: "session open, more reconnects in a row have failed than pollExceptionLimit",
+}
 
 
 class Transport(StrEnum):
@@ -73,6 +83,13 @@ class Transport(StrEnum):
     def asynchronous(self) -> bool:
         """True where a session outlives its window and can lie dormant."""
         return self is Transport.V3_ASYNC
+
+
+def meaning(state: State, transport: Transport | None = None) -> str:
+    """What a state means on that transport; on whatever transport without one."""
+    if transport is None:
+        return MEANING[state]
+    return (_POLLED if transport.polls else _PUSHED).get(state, MEANING[state])
 
 
 class Trigger(StrEnum):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -33,6 +33,30 @@ def milliseconds(timestamp: int | str) -> int | None:
     except (TypeError, ValueError):  # a preprocessor may have put anything there
         return None
     return round((told if told.tzinfo else told.replace(tzinfo=UTC)).timestamp() * 1000)
+
+
+def unsendable(value: Any, place: str) -> Iterator[str]:
+    """What in a value has no text of its own, such as bytes or a bare object: where it is, and of which type.
+
+    Texts, numbers, true, false and nothing have one, mappings and lists of them too, and whatever spells itself out: a
+    date, a `Decimal`, a `UUID`.
+    """
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from () if _spelt(key) else (f"{place} has a key of type {type(key).__name__}",)
+            yield from unsendable(inner, f"{place}.{key}" if place else str(key))
+    elif isinstance(value, list | tuple):
+        for number, inner in enumerate(value):
+            yield from unsendable(inner, f"{place}[{number}]")
+    elif not _spelt(value):
+        yield f"{place} is of type {type(value).__name__}"
+
+
+def _spelt(value: Any) -> bool:
+    if isinstance(value, bytes | bytearray):
+        return False
+    spelling: object = type(value).__str__
+    return isinstance(value, str | int | float | None) or spelling is not object.__str__
 
 
 class Sender(Struct, frozen=True, kw_only=True):

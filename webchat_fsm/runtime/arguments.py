@@ -8,15 +8,16 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from webchat_fsm.config import Config
 from webchat_fsm.core.facts import Asked
 from webchat_fsm.core.on_command import refusal
-from webchat_fsm.errors import StoreError
-from webchat_fsm.lifecycle.commands import NOTHING_SAVED
+from webchat_fsm.errors import StoreError, WebChatError
+from webchat_fsm.lifecycle.commands import MALFORMED_USER_DATA, NOTHING_SAVED
 from webchat_fsm.lifecycle.table import Transport
-from webchat_fsm.lifecycle.words import MASK, Agents, Json, Response, SessionData, Stats, Transcript
+from webchat_fsm.lifecycle.words import Agents, Json, Response, SessionData, Stats, Transcript, unsendable
 from webchat_fsm.runtime import files
 from webchat_fsm.runtime.engine import Engine
 from webchat_fsm.runtime.hooks import saved_with_token
@@ -25,8 +26,19 @@ from webchat_fsm.wire.request import bracketed, json_body
 log = logging.getLogger("webchat_fsm")
 
 
+class UnsendableError(WebChatError, TypeError, ValueError):
+    """Something that a command was given cannot be sent; the text names it. `reason` is what the bus is told."""
+
+    def __init__(self, text: str, *, reason: str = "") -> None:
+        super().__init__(text)
+        self.reason = reason or text
+
+
 def prepared(engine: Engine, config: Config, command: str, data: Mapping[str, Any]) -> Json:
-    """The data of a command as the core takes them; what is wrong with them is told after the other checks."""
+    """The data of a command as the core takes them; what is wrong with them is told after the other checks.
+
+    Raises `UnsendableError` for what cannot be sent on any transport.
+    """
     prepare = _PREPARED.get(command)
     return dict(data) if prepare is None else prepare(engine, config, data)
 
@@ -74,37 +86,70 @@ def _filters(engine: Engine, config: Config, data: Mapping[str, Any]) -> Json:
 
 def _typing(engine: Engine, config: Config, data: Mapping[str, Any]) -> Json:
     """The preview of sendTyping; where none is given, what the registered input holds."""
+    _demand_text(data)
     given = data.get("message") or data.get("Message")
     return {**data, "message": given or engine.preview()}
 
 
 def _start(engine: Engine, config: Config, data: Mapping[str, Any]) -> Json:
-    """The form and the user data of startChat; data that cannot be written down are no data object."""
-    given = data.get("userData")
-    return {**data, "userData": MASK} if isinstance(given, Mapping) and not _writable(given) else dict(data)
+    """The form of startChat, and the user data, on top or in the form."""
+    form = data.get("form")
+    for fields in (data, form if isinstance(form, Mapping) else {}):
+        _demand_text({key: value for key, value in fields.items() if key not in ("form", "userData")})
+        if isinstance(given := fields.get("userData"), Mapping):
+            _demand_user_data(given)
+    return dict(data)
+
+
+def _spoken(engine: Engine, config: Config, data: Mapping[str, Any]) -> Json:
+    """What goes with a message; that the message itself is a text is looked at among the other checks."""
+    _demand_text({key: data.get(key) for key in ("type", "parentMessageID")})
+    return dict(data)
+
+
+def _notice(engine: Engine, config: Config, data: Mapping[str, Any]) -> Json:
+    """A custom notice and its attributes."""
+    _demand_text(data)
+    return dict(data)
 
 
 def _user_data(engine: Engine, config: Config, data: Mapping[str, Any]) -> Json:
     """User data, which every later start and every save would stumble over where they cannot be written down."""
-    if not _writable(data):
-        raise ValueError("the user data cannot be written down: they hold themselves, or something far too large")
+    _demand_user_data(data)
     return dict(data)
 
 
-def _writable(data: Mapping[str, Any]) -> bool:
+def _demand_text(fields: Mapping[str, Any]) -> None:
+    wrong = ""
+    with suppress(RecursionError):  # what holds itself is refused where it would be sent
+        wrong = next(unsendable(fields, ""), "")
+    if wrong:
+        raise UnsendableError(_UNSENDABLE.format(wrong=wrong))
+
+
+def _demand_user_data(data: Mapping[str, Any]) -> None:
+    """Look for what has no text, for data that hold themselves and for numbers of thousands of digits."""
     try:
+        wrong = next(unsendable(data, "userData"), "")
         bracketed("userData", data)
         json_body(data)
     except (ValueError, TypeError, RecursionError):
-        return False
-    return True
+        raise UnsendableError(_UNWRITABLE, reason=MALFORMED_USER_DATA) from None
+    if wrong:
+        raise UnsendableError(_UNSENDABLE.format(wrong=wrong), reason=MALFORMED_USER_DATA)
+
+
+_UNSENDABLE = "{wrong}, which cannot be sent: give texts, numbers, true, false, None, or mappings and lists of them"
+_UNWRITABLE = "the user data cannot be written down: they hold themselves, or something far too large"
 
 
 _PREPARED: dict[str, Callable[[Engine, Config, Mapping[str, Any]], Json]] = {
     "addPrefilter": _filters,
     "registerTypingPreviewInput": _input,
     "restore": _session,
+    "sendCustomNotice": _notice,
     "sendFile": _files,
+    "sendMessage": _spoken,
     "sendTyping": _typing,
     "startChat": _start,
     "updateUserData": _user_data,

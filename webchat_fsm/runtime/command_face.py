@@ -122,8 +122,8 @@ class CommandFace(ABC):
     def download_file(self, file_id: str, to: str | os.PathLike[str] | None = None) -> Path:
         """Fetch a file of the session and give its path (reference: downloadFile; not on v3).
 
-        `to` is a file, or a folder (by default `client.downloadDir`) in which it gets the server's name, reduced to a
-        bare one, and replaces nothing.
+        `to` is a file, which is replaced, or a folder (by default `client.downloadDir`, which is made where it is
+        missing) in which it gets the server's name, reduced to a bare one, and replaces nothing.
         """
         return cast(Path, self._result("downloadFile", {"fileId": file_id, "to": to}))
 

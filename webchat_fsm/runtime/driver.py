@@ -13,7 +13,7 @@ import math
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from webchat_fsm.runtime.clock import LONGEST, Clock, SystemClock, WallClock
 
@@ -34,6 +34,7 @@ class Timed(Protocol):
         ...
 
 
+@runtime_checkable
 class Driver(Protocol):
     """Runs the timers of services."""
 

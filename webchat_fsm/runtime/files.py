@@ -21,16 +21,15 @@ LONGEST_NAME = 200
 
 def to_send(given: Any) -> list[FileToSend]:
     """Files from paths, open binary files or a list of them; raises `ValueError` or `OSError` naming what is wrong."""
-    single = isinstance(given, str | os.PathLike) or hasattr(given, "read")
-    listed = [given] if single else list(given) if isinstance(given, Iterable) else None
-    if listed is None:
-        raise ValueError(f"files must be paths or open files, not {type(given).__name__}")
+    single = isinstance(given, str | bytes | bytearray | os.PathLike) or hasattr(given, "read")
+    listed = [given] if single or not isinstance(given, Iterable) else list(given)
     return [_of_object(one) if hasattr(one, "read") else _of_path(one) for one in listed]
 
 
 def _of_path(given: Any) -> FileToSend:
     if not isinstance(given, str | os.PathLike):
-        raise ValueError(f"files must be paths or open files, not {type(given).__name__}")
+        hint = "; for content wrap it in io.BytesIO" if isinstance(given, bytes | bytearray) else ""
+        raise ValueError(f"files must be paths or open files, not {type(given).__name__}{hint}")
     path = Path(given)
     if not path.is_file():
         raise ValueError(f"{path} is no file")
@@ -79,12 +78,20 @@ def named_in(content_disposition: str) -> str:
 
 
 def put(content: bytes, to: str | os.PathLike[str], name: str) -> Path:
-    """Write a download: to a folder under the server's name, never over a file that is there, or to the path given."""
+    """Write a download to the path given, or into it where it is a folder; one that ends with a slash is a folder."""
     target = Path(to)
-    if not target.is_dir():
-        target.write_bytes(content)
-        return target
-    bare = Path(bare_name(name))
+    if target.is_dir() or os.fspath(to).endswith(("/", os.sep)):
+        return put_into(to, content, name)
+    target.write_bytes(content)
+    return target
+
+
+def put_into(folder: str | os.PathLike[str], content: bytes, name: str) -> Path:
+    """Write a download into a folder, which is made where it is missing, under the server's name; never over a file."""
+    target, bare = Path(folder), Path(bare_name(name))
+    if target.exists() and not target.is_dir():
+        raise NotADirectoryError(f"{target} is no folder")
+    target.mkdir(parents=True, exist_ok=True)
     for number in range(1000):
         path = target / (bare.name if not number else f"{bare.stem} ({number}){bare.suffix}")
         try:

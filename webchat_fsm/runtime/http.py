@@ -13,7 +13,7 @@ from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.cookiejar import Cookie, CookieJar, DefaultCookiePolicy
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 from urllib.parse import unquote, urlsplit
 from urllib.request import Request as CookieRequest
 
@@ -44,6 +44,7 @@ OVERHEAD = 1024 * 1024
 """Bytes that headers and chunk sizes may take, beyond twice the size of the answer."""
 
 
+@runtime_checkable
 class Http(Protocol):
     """What carries requests. Replaced, for instance, by the embedded server without sockets."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from webchat_fsm.config import Config
 from webchat_fsm.core.facts import Moment, Step
@@ -11,6 +11,7 @@ from webchat_fsm.lifecycle.effects import Call, Decision
 from webchat_fsm.wire.request import HttpAnswer, Request
 
 
+@runtime_checkable
 class Recorder(Protocol):
     """Hears what happens to one service, in whatever thread; `webchat_fsm.testing.Recorder` writes it down."""
 

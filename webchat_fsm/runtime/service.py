@@ -21,7 +21,7 @@ from webchat_fsm.lifecycle.events import EVENTS
 from webchat_fsm.lifecycle.table import State
 from webchat_fsm.lifecycle.words import Json
 from webchat_fsm.runtime import files
-from webchat_fsm.runtime.arguments import bus_value, prepared
+from webchat_fsm.runtime.arguments import UnsendableError, bus_value, prepared
 from webchat_fsm.runtime.bus import Plugin
 from webchat_fsm.runtime.carrier import carrier
 from webchat_fsm.runtime.clock import LONGEST, monotonic
@@ -77,7 +77,11 @@ class WebChatService(CommandFace, EventFace):
 
     `config` is the documented object (see `Config`); `store` keeps the session between openings; `http` replaces how
     requests travel, one for each service; `driver` runs the timers, by default in threads of its own; `recorder` writes
-    the session down (see `webchat_fsm.testing`). Nothing is opened, and no thread started, before `open()`.
+    the session down (see `webchat_fsm.testing`). Nothing is opened, and no thread started, before `open()`. Raises
+    `ConfigError`, and `TypeError` for an argument that is something else.
+
+    A command method raises `CommandRejected` where the command is refused, and `TypeError` where it was given what
+    cannot be sent, such as bytes in user data.
     """
 
     def __init__(
@@ -90,8 +94,10 @@ class WebChatService(CommandFace, EventFace):
         recorder: Recorder | None = None,
     ) -> None:
         self.config = Config.read(config)
-        if store is not None and not isinstance(store, SessionStore):
-            raise TypeError(f"store must be a SessionStore such as FileStore(path), not {type(store).__name__}")
+        _demand("store", store, SessionStore, "a SessionStore such as FileStore(path)")
+        _demand("http", http, Http, "an Http, which carries requests")
+        _demand("driver", driver, Driver, "a Driver such as ManualDriver()")
+        _demand("recorder", recorder, Recorder, "a Recorder such as webchat_fsm.testing.Recorder(path)")
         self._own_driver = ThreadDriver() if driver is None else None
         self._driver: Driver = driver or self._own_driver or ManualDriver()
         outbox = Outbox(self._deliver, self.config.client.delivery_timeout / 1000)
@@ -251,12 +257,21 @@ class WebChatService(CommandFace, EventFace):
         `ValueError`.
         """
         rule = _rule(name)
-        settled, _ = self._give(rule, data)
+        try:
+            settled, _ = self._give(rule, data)
+        except UnsendableError as error:
+            settled = self._unsendable(rule, error)
         transport = self._engine.session.transport
         if settled.resolved:
             return Outcome(resolved=True, value=bus_value(rule.name, settled.value, transport))
         reason = settled.reason if settled.response is None else settled.response.item()
         return Outcome(resolved=False, reason=reason, error=self._rejection(rule, settled))
+
+    def _unsendable(self, rule: Rule, error: UnsendableError) -> Settled:
+        """The rejection of a command that was given what cannot be sent, behind what its state refuses."""
+        with self._engine.lock:
+            refused = refusal(self._engine.session, Asked(command=rule.name, data={"message": "text"}))
+        return Settled(resolved=False, reason=refused or error.reason, state=self.state)
 
     def _result(self, command: str, data: Mapping[str, Any] | None = None) -> Any:
         rule = _rule(command)
@@ -316,8 +331,9 @@ class WebChatService(CommandFace, EventFace):
         content, disposition = settled.value
         file_id = str(data.get("fileId") or data.get("field"))
         name = files.named_in(disposition) or self._name_of_file(file_id) or file_id
+        to, folder = data.get("to"), self.config.client.download_dir
         try:
-            path = files.put(content, data.get("to") or self.config.client.download_dir, name)
+            path = files.put(content, to, name) if to else files.put_into(folder, content, name)
         except OSError as error:
             return Settled(resolved=False, reason=f"the file could not be written: {error}", state=settled.state)
         return Settled(resolved=True, value=path, state=settled.state)
@@ -458,6 +474,15 @@ class WebChatService(CommandFace, EventFace):
         answered = self._engine.run_timer(Timer.POLL)
         self._drain()
         return bool(answered)
+
+
+def _demand(argument: str, given: object, protocol: type, wanted: str) -> None:
+    if given is not None and not (isinstance(given, protocol) and not isinstance(given, type)):
+        raise TypeError(f"{argument} must be {wanted}, not {_called(given)}")
+
+
+def _called(given: object) -> str:
+    return f"the class {given.__name__} itself" if isinstance(given, type) else type(given).__name__
 
 
 def _rule(name: str) -> Rule:

@@ -13,7 +13,15 @@ from contextlib import suppress
 from types import TracebackType
 
 import msgspec
-from aiohttp import WSCloseCode, WSMsgType, web
+
+try:
+    from aiohttp import WSCloseCode, WSMsgType, web
+except ModuleNotFoundError as missing:
+    raise ModuleNotFoundError(
+        f"the front of the embedded server needs {missing.name}: pip install 'webchat-fsm[server]', or '.[server]'"
+        " in a checkout",
+        name=missing.name,
+    ) from missing
 
 from webchat_fsm.server.core import ChatServer
 from webchat_fsm.server.exchange import Held, HttpAnswer, HttpRequest, Upgrade
