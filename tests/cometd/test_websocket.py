@@ -266,6 +266,7 @@ FAULTS: list[dict] = [
 ]
 
 
+@pytest.mark.soak
 def test_whatever_goes_wrong_on_the_socket_nothing_is_lost_and_nothing_comes_twice(server, front, dial):
     """Every fault hits a chat of its own, all at once: the pause before a connect is made again is a whole second."""
     chats = [dial() for _ in FAULTS]
@@ -299,6 +300,7 @@ def test_doubled_and_reversed_news_are_told_once_in_order(server, chat):
     assert chat.heard.texts() == [str(number) for number in range(20)]
 
 
+@pytest.mark.soak
 def test_many_troubles_and_many_threads_lose_nothing_that_was_taken(server, front, chat):
     ann = server.agent("Ann").join()
     sent: list[str] = []

@@ -185,8 +185,9 @@ PUSHED = [meeting for meeting in MEETINGS if not {"startPoll", "stopPoll"} & set
 """Those that there are where nothing is polled."""
 
 
-@pytest.mark.parametrize("meeting", MEETINGS, ids=names)
+@pytest.mark.parametrize("meeting", [MEETINGS[0], MEETINGS[1], ("close", "timers", nothing_comes_after_closing, True)])
 def test_wherever_two_threads_meet_both_come_out_as_they_should(meeting, laws):
+    """The others are walked through, and these with more takings-over, in the soak."""
     assert meet(laws, "v2", meeting, takeovers=1) > 20
 
 
