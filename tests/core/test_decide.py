@@ -10,7 +10,7 @@ import pytest
 
 from tests.core.play import BEGIN, IDS, SAVED, Play, bad, good, said, silent
 from webchat_fsm.core.facts import Closed, Interrupted, Timer, Verdict
-from webchat_fsm.lifecycle.effects import Forget, Publish, Save
+from webchat_fsm.lifecycle.effects import Call, Forget, Publish, Save
 from webchat_fsm.lifecycle.table import Flag, State
 from webchat_fsm.lifecycle.words import SessionData
 
@@ -204,6 +204,24 @@ def test_an_interrupted_poll_is_made_again(play):
     play.poll(good())
     poll = play.due()
     play.take(Interrupted(call=poll.call))
+    assert play.next_poll is not None
+    assert play.due().call.operation == "refresh"
+
+
+def test_a_leave_that_was_interrupted_as_the_session_ended_does_not_leave_a_second_time(play):
+    play.start()
+    end = play.ask("endChat")
+    play.session.state = State.ENDED  # and there the interruption came, before anything else was done
+    play.take(Interrupted(call=end.call))
+    assert play.session.state is State.ENDED
+    assert play.ask("startChat").call.operation == "start"
+
+
+def test_a_poll_that_was_interrupted_before_it_was_asked_for_is_made_again(play):
+    play.start()
+    play.poll(good())
+    play.session.timers.clear()  # its timer has been taken, and then the interruption came
+    play.take(Interrupted(call=Call(operation="", number=play.session.number, ticket=-1)))
     assert play.next_poll is not None
     assert play.due().call.operation == "refresh"
 

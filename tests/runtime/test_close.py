@@ -9,6 +9,7 @@ import threading
 import pytest
 
 from webchat_fsm import ChatClosed, CommandRejected, MemoryStore, ThreadDriver, WebChatService
+from webchat_fsm.runtime.delivery import ChatEvent
 
 
 @pytest.fixture
@@ -239,6 +240,74 @@ def test_what_was_about_to_be_sent_is_not_sent_after_close(on_front, front, in_t
     thread.join(5.0)
     assert [outcome.status for outcome in outcomes] == ["rejected"]
     assert not {"send", "file"} & {logged.operation for logged in front.server.requests}
+
+
+class SlowStore(MemoryStore):
+    """Keeps its writers for as long as the test likes."""
+
+    def __init__(self):
+        super().__init__()
+        self.slow, self.inside, self.gate, self.written = False, threading.Event(), threading.Event(), []
+
+    def save(self, document):
+        if self.slow:
+            self.inside.set()
+            self.gate.wait(30.0)
+        self.written.append(document)
+        super().save(document)
+
+
+def test_a_store_that_keeps_a_worker_keeps_close_for_its_timeout_at_most(wire, service, said, stopwatch):
+    transport, store = wire(), SlowStore()
+    transport.operations["refresh"] = lambda request: {"messages": [said(transport.count("refresh"), "hi")]}
+    chat = service(transport, store=store)
+    chat.open()
+    chat.start_chat(nickname="Jonny")
+    store.slow = True
+    assert store.inside.wait(5.0)
+    stopwatch.restart()
+    assert not chat.close(timeout=0.3)
+    assert stopwatch.soon
+    store.gate.set()
+    assert chat.close()
+    assert store.load() == chat._engine.session.saved
+    assert store.load().last_contact == max(document.last_contact for document in store.written)
+
+
+def test_what_the_closing_thread_saves_is_left_to_a_thread_that_is_writing(wire, service, in_threads, by_hand):
+    store = SlowStore()
+    chat = service(wire(), store=store, driver=by_hand)
+    chat.open()
+    chat.start_chat(nickname="Jonny")
+    store.slow = True
+    (polling,) = in_threads(by_hand.run_due)
+    assert store.inside.wait(5.0)
+    by_hand.clock.sleep_until(by_hand.clock.timer() + 60.0)
+    assert not chat.close(timeout=0.0)
+    store.gate.set()
+    polling.join(5.0)
+    assert store.load().last_contact == by_hand.clock.wall()
+    assert chat.close()
+
+
+@pytest.mark.parametrize(("events", "handlers"), [(100, 1), (1, 100)])
+def test_slow_handlers_in_the_closing_thread_are_no_longer_called_after_the_timeout(
+    wire, service, by_hand, stopwatch, events, handlers
+):
+    heard = []
+    chat = service(wire(), driver=by_hand)
+    chat.open()
+    chat.start_chat(nickname="Jonny")
+    for _ in range(handlers):
+        chat.subscribe("pollingStarted", lambda event: (heard.append(event), threading.Event().wait(0.2)))
+    chat._engine.outbox.put(*[ChatEvent("pollingStarted", None, 0.0)] * events)  # of a thread that has not come to it
+    stopwatch.restart()
+    chat.close(timeout=0.3)
+    assert stopwatch.soon
+    assert 0 < len(heard) < 100
+    count = len(heard)
+    assert chat.close()
+    assert len(heard) == count
 
 
 def test_closing_wakes_everybody_who_waits(on_front, in_threads, eventually):

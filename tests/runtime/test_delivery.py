@@ -202,6 +202,22 @@ def test_no_lock_is_held_while_a_handler_runs(wire, service, in_threads):
     assert len(done) == 2
 
 
+def test_a_handler_that_closes_and_opens_again_keeps_the_old_event_from_those_after_it(wire, service, by_hand):
+    seen: list[str] = []
+    with service(wire(), driver=by_hand) as chat:
+
+        def again(event):
+            chat.close()
+            chat.open()
+
+        once = chat.subscribe("started", lambda event: (once.cancel(), again(event)))
+        chat.subscribe("started", lambda event: seen.append(event.name))
+        chat.subscribe("restored", lambda event: seen.append(event.name))
+        chat.start_chat(nickname="Jonny")
+        assert seen == ["restored"]
+        assert chat.state == "polling"
+
+
 def test_commands_inside_a_handler_are_settled_and_their_events_follow(chat):
     seen: list[str] = []
 

@@ -241,7 +241,8 @@ def test_a_job_that_comes_as_its_worker_retires_is_not_lost(eventually):
     assert driver.close()
 
 
-def test_workers_are_limited_and_a_full_house_makes_the_others_wait(in_threads, eventually):
+def test_workers_are_limited_and_a_full_house_makes_the_others_wait(eventually, monkeypatch):
+    monkeypatch.setattr("webchat_fsm.runtime.driver.LONG", 60.0)
     driver, gate = ThreadDriver(workers=3), threading.Event()
     blocked = [Ticking(in_a_moment(), job=lambda: gate.wait(5.0)) for _ in range(6)]
     for service in blocked:
@@ -251,6 +252,21 @@ def test_workers_are_limited_and_a_full_house_makes_the_others_wait(in_threads, 
     assert len(driver.threads) == 4
     gate.set()
     eventually(lambda: sum(len(service.ran) for service in blocked) == 6)
+    assert driver.close()
+
+
+def test_however_many_requests_are_held_by_their_servers_other_timers_run(eventually):
+    driver, gate = ThreadDriver(workers=2), threading.Event()
+    held = [Ticking(in_a_moment(), job=lambda: gate.wait(30.0)) for _ in range(6)]
+    for service in held:
+        driver.attach(service)
+        driver.wake(service)
+    eventually(lambda: all(service.ran for service in held))
+    other = Ticking(in_a_moment())
+    driver.attach(other)
+    driver.wake(other)
+    eventually(lambda: other.ran)
+    gate.set()
     assert driver.close()
 
 
@@ -380,7 +396,34 @@ def test_a_closed_driver_serves_again_when_something_is_attached(driver, eventua
         assert driver.threads == []
 
 
-def test_a_thousand_services_share_one_driver(wire, service, eventually):
+def test_a_closed_driver_that_serves_again_goes_on_for_those_that_were_there_before(driver, eventually):
+    before, detached = (Ticking(in_a_moment(0.2)) for _ in range(2))
+    for service in (before, detached):
+        driver.attach(service)
+        driver.wake(service)
+    assert driver.close()
+    assert driver.detach(detached, 1.0)
+    driver.attach(Ticking())
+    eventually(lambda: before.ran)
+    assert detached.ran == []
+
+
+def test_a_chat_polls_on_when_another_opens_on_the_driver_that_was_closed_under_it(wire, service, eventually):
+    driver, transport = ThreadDriver(), wire()
+    chat, other = service(transport, driver=driver), service(wire(), driver=driver)
+    chat.open()
+    chat.start_chat(nickname="Jonny")
+    assert driver.close()
+    other.open()
+    polls = transport.count("refresh")
+    eventually(lambda: transport.count("refresh") > polls + 2)
+    assert chat.close()
+    assert other.close()
+    assert driver.close()
+
+
+def test_a_thousand_services_share_one_driver(wire, service, eventually, monkeypatch):
+    monkeypatch.setattr("webchat_fsm.runtime.driver.LONG", 60.0)
     driver, transport = ThreadDriver(workers=8), wire()
     slow = {"pollRate": 1000, "pollRateMin": 1000, "pollRateMax": 1000}
     chats = [service(transport, driver=driver, config=slow) for _ in range(1000)]

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 
 import pytest
@@ -186,6 +187,115 @@ def test_a_child_of_a_fork_neither_hangs_nor_disturbs_its_parent(program, front)
         )
     )
     assert out == "0 True True\n"
+
+
+def test_a_child_of_a_fork_that_closes_leaves_the_requests_of_its_parent_alone(program, peer, says, wire):
+    good, let_it_answer = wire().send(type("R", (), {"operation": "start"})()).body, threading.Event()
+
+    def talk(server, connection):
+        while request := server.read(connection):
+            if b"message=held" in request:
+                let_it_answer.wait(10.0)
+            connection.sendall(says.whole(good))
+
+    server = peer(talk)
+    parent = program(
+        f"""
+    import os, sys, threading
+    from webchat_fsm import WebChatService
+    chat = WebChatService({{'dataURL': {server.url!r}, 'ajaxTimeout': 60_000}})
+    chat.open()
+    chat.start_chat(nickname='Jonny')
+    sending = threading.Thread(target=lambda: print(chat.send_message('held').status))
+    sending.start()
+    sys.stdin.readline()
+    child = os.fork()
+    if not child:
+        print(chat.close(), chat.state, chat.command('sendMessage', {{'message': 'hi'}}).reason, flush=True)
+        os._exit(0)
+    os.waitpid(child, 0)
+    print('the child has gone', flush=True)
+    sending.join()
+    print(chat.state, chat.close())
+    """,
+        stdin=subprocess.PIPE,
+    )
+    deadline = time.monotonic() + 15.0
+    while not any(b"message=held" in request for request in server.seen):
+        assert time.monotonic() < deadline
+        assert parent.poll() is None
+    parent.stdin.write("\n")
+    parent.stdin.flush()
+    assert parent.stdout.readline() == "True idle WebChatService is not ready\n"
+    assert parent.stdout.readline() == "the child has gone\n"
+    let_it_answer.set()
+    assert ended_well(parent) == "sent\npolling True\n"
+
+
+@pytest.mark.parametrize("websocket", [False, True])
+def test_a_child_of_a_fork_lets_go_of_a_pushed_chat_without_a_word(program, front, websocket):
+    out = ended_well(
+        program(
+            f"""
+    import os, sys
+    from webchat_fsm import WebChatService
+    section = {{'enabled': True, 'cometURL': {front.comet_url!r}, 'apiURL': {front.comet_files_url!r},
+               'websocketEnabled': {websocket}}}
+    chat, troubles = WebChatService({{'cometD': section}}), []
+    for name in ('disconnected', 'reconnected', 'error'):
+        chat.subscribe(name, troubles.append)
+    chat.open()
+    chat.start_chat(nickname='Jonny')
+    assert chat.send_message('before').wait(10.0)
+    child = os.fork()
+    if not child:
+        chat.close()
+        sys.exit(0)
+    _, status = os.waitpid(child, 0)
+    print(status, chat.send_message('after').wait(10.0), troubles, chat.close())
+    """
+        )
+    )
+    assert out == "0 True [] True\n"
+
+
+def test_whatever_locks_other_threads_hold_a_child_of_a_fork_closes_opens_and_exits(program, front):
+    out = ended_well(
+        program(
+            "    import os, signal, sys, threading\n    from contextlib import ExitStack\n"
+            + chat_at(front)
+            + """
+    chat.start_chat(nickname='Jonny')
+    chat.send_message('hi').wait(10.0)
+    engine, driver, http = chat._engine, chat._driver, chat._engine._http
+    pools = http._pools.pools
+    kept = pools.get(next(iter(pools.keys()))).pool
+    held, done = threading.Event(), threading.Event()
+
+    def hold():
+        with ExitStack() as locks:
+            for lock in (chat._door, engine.keeper._lock, kept.mutex, pools.lock, http._lock, driver._mutex,
+                         engine.lock, engine.outbox._mutex):
+                locks.enter_context(lock)
+            held.set()
+            done.wait(30.0)
+
+    threading.Thread(target=hold).start()
+    held.wait(10.0)
+    child = os.fork()
+    if not child:
+        signal.alarm(10)
+        print(chat.close(), chat.state)
+        chat.open()
+        print(chat.state, chat.send_message('from the child').wait(5.0), chat.close())
+        sys.exit(0)
+    _, status = os.waitpid(child, 0)
+    done.set()
+    print(status, chat.send_message('from the parent').wait(10.0), chat.close())
+    """
+        )
+    )
+    assert out == "True idle\npolling True True\n0 True True\n"
 
 
 def limited() -> None:

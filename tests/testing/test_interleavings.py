@@ -30,7 +30,7 @@ class World:
         )
         engine = self.chat._engine
         engine.lock = Lock(turns, "session")
-        engine.outbox._changed = Condition(turns, "outbox")
+        engine.outbox._mutex = engine.outbox._changed = Condition(turns, "outbox")
         self.chat._door = Door(turns, "door")
         self.heard: list[str] = []
         for name in EVENTS:

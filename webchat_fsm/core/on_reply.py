@@ -333,12 +333,20 @@ def interrupt(turn: Turn, interrupted: Interrupted) -> None:
         return
     if session.state in (State.STARTING, State.RESTORING):
         turn.fire(Trigger.INTERRUPTED)
+    elif not session.state.has_session:
+        session.flags -= {Flag.ENDING}
     elif Flag.ENDING in session.flags and "disconnect" in (call.operation, call.fields.get("then")):
         turn.fire(Trigger.LEFT)
-    elif call.ticket == session.poll_out:
-        session.poll_out = 0
-        session.behind = True
-        _go_on(turn)
+    else:
+        if call.ticket == session.poll_out:
+            session.poll_out = 0
+            session.behind = True
+        if not (session.poll_out or _AGAIN & session.timers.keys()):
+            _go_on(turn)
+
+
+_AGAIN = frozenset({Timer.POLL, Timer.CONNECT})
+"""The timers by which a chat goes on."""
 
 
 def _go_on(turn: Turn) -> None:

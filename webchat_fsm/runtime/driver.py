@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
+from webchat_fsm.runtime import forks
 from webchat_fsm.runtime.clock import LONGEST, Clock, SystemClock, WallClock
 
 log = logging.getLogger("webchat_fsm")
@@ -117,8 +118,11 @@ class ManualDriver:
         self.clock.sleep_until(moment)
 
 
-HIRE_AGAIN = 0.5
-"""Seconds after which a thread that could not be started is tried again."""
+LONG = 0.25
+"""Seconds after which a job is a long one, such as a request that its server holds: its worker counts no longer.
+
+Where jobs wait for a worker, that is how often it is looked whether one can be hired.
+"""
 
 
 class _Own(threading.local):
@@ -130,9 +134,12 @@ class _Own(threading.local):
 class ThreadDriver:
     """Runs timers in the background: one thread keeps the time, workers make the requests.
 
-    Workers are started as they are needed, at most `workers` at a time, and end after `idle` seconds without work. All
-    threads are daemons, and end with `close()`. Timers and waits go by the real monotonic clock: freezegun and
-    time-machine freeze the wall clock alone. To move timers, take a `ManualDriver`.
+    Workers are started as they are needed, and end after `idle` seconds without work. `workers` of them are busy at
+    most, not counting those whose job has lasted for more than 0.25 seconds already: a connect or a poll that its
+    server holds, a slow handler. So there are about as many threads as requests that are held, and none keeps the
+    others waiting. All threads are daemons, and end with `close()`; a closed driver goes on as soon as a service is
+    opened on it, for those that are still open too. Timers and waits go by the real monotonic
+    clock: freezegun and time-machine freeze the wall clock alone. To move timers, take a `ManualDriver`.
     """
 
     threaded = True
@@ -141,48 +148,63 @@ class ThreadDriver:
     def __init__(self, *, workers: int = 32, idle: float = 10.0) -> None:
         self.clock: Clock = SystemClock()
         self._most, self._idle_limit = workers, idle
-        self._changed = threading.Condition()
+        self._order = itertools.count()
+        self._own = _Own()
+        self._begin()
+        forks.prepare(self)
+
+    def _begin(self) -> None:
+        self._mutex = threading.RLock()  # taken by itself: the exit of a condition is Python, and may be interrupted
+        self._changed = threading.Condition(self._mutex)
         self._heap: list[tuple[float, int, Timed]] = []
         self._awaited: dict[int, float] = {}
-        self._order = itertools.count()
         self._running: dict[int, int] = {}
         self._jobs: deque[tuple[Timed, Job]] = deque()
         self._keeper: threading.Thread | None = None
         self._keeping = False
         self._workers: set[threading.Thread] = set()
-        self._free = 0
+        self._busy: dict[threading.Thread, float] = {}
         self._served: set[int] = set()
         self._closed = False
-        self._own = _Own()
+
+    def after_fork(self) -> None:
+        """Have no threads, and serve nobody, in a child of a fork."""
+        self._begin()
 
     @property
     def threads(self) -> list[threading.Thread]:
         """The threads that are alive."""
-        with self._changed:
+        with self._mutex:
             known = [*self._workers, *([self._keeper] if self._keeper else [])]
         return [thread for thread in known if thread.is_alive()]
 
     def attach(self, service: Timed) -> None:
         """Serve a service from now on; the time keeper starts with the first."""
-        with self._changed:
+        with self._mutex:
             self._closed = False
             self._served.add(id(service))
             if not self._keeping:
-                self._keeper = threading.Thread(target=self._keep_time, name="webchat-fsm-time", daemon=True)
-                self._keeper.start()
-                self._keeping = True
+                keeper = threading.Thread(target=self._keep_time, name="webchat-fsm-time", daemon=True)
+                self._keeper, self._keeping = keeper, True
+                try:
+                    keeper.start()
+                except BaseException:  # where it has begun all the same, it gives way to the next
+                    self._keeping = False
+                    raise
 
     def detach(self, service: Timed, timeout: float) -> bool:
         """Serve it no longer, and wait for its running jobs; a job cannot wait for itself."""
         key = id(service)
-        with self._changed:
+        with self._mutex:
             self._served.discard(key)
             self._awaited.pop(key, None)
-            for waiting in [job for job in self._jobs if job[0] is service]:
-                self._jobs.remove(waiting)
-                self._finished(key)
+            kept = deque(job for job in self._jobs if job[0] is not service)
+            running = self._running.get(key, 0) - (len(self._jobs) - len(kept))
+            self._jobs, self._running[key] = kept, running
             own = self._own.working_for == key
             self._changed.wait_for(lambda: self._running.get(key, 0) <= own, min(timeout, LONGEST))
+            if not self._running.get(key):
+                self._running.pop(key, None)
             return key not in self._running
 
     def wake(self, service: Timed) -> None:
@@ -190,18 +212,19 @@ class ThreadDriver:
         due = service.next_due()
         if due is None:
             return
-        with self._changed:
+        with self._mutex:
             if due < self._awaited.get(id(service), math.inf):
-                self._awaited[id(service)] = due
                 heapq.heappush(self._heap, (due, next(self._order), service))
                 self._changed.notify_all()
+                self._awaited[id(service)] = due  # last, so that what was interrupted here is done again
 
     def close(self, timeout: float = 2.0) -> bool:
         """End all threads; True when they have ended, False after the timeout or on one of them."""
-        with self._changed:
+        with self._mutex:
             self._closed = True
-            self._heap.clear()
-            self._awaited.clear()
+            self._heap = [entry for entry in self._heap if id(entry[2]) in self._served]
+            heapq.heapify(self._heap)
+            self._awaited = {key: due for key, due in self._awaited.items() if key in self._served}
             self._changed.notify_all()
         here = threading.current_thread()
         deadline = self.clock.timer() + min(timeout, LONGEST)
@@ -212,7 +235,9 @@ class ThreadDriver:
 
     def _keep_time(self) -> None:
         while True:
-            with self._changed:
+            with self._mutex:
+                if self._keeper is not threading.current_thread():
+                    return
                 wait = self._until_next()
                 if self._closed:
                     self._keeping = False  # at once: a thread that is about to end is still alive
@@ -229,31 +254,34 @@ class ThreadDriver:
                 self.wake(service)
 
     def _until_next(self) -> float | None:
-        """Seconds to the next timer; where jobs wait for a thread that could not be started, that is tried again."""
-        if self._jobs:
-            self._hire()
+        """Seconds to the next timer; where jobs wait for a worker, it is looked again soon whether one can be hired."""
+        self._hire()
         wait = min(self._heap[0][0] - self.clock.timer(), LONGEST) if self._heap else None
-        stranded = bool(self._jobs) and not self._workers
-        return min(wait or HIRE_AGAIN, HIRE_AGAIN) if stranded and (wait is None or wait > 0) else wait
+        return min(LONG if wait is None else wait, LONG) if self._jobs else wait
 
     def _give_out(self, service: Timed) -> None:
         jobs = service.take_due(self.clock.timer())
-        with self._changed:
+        with self._mutex:
             for job in jobs if id(service) in self._served else ():
                 self._began(id(service))
                 self._jobs.append((service, job))
-                self._hire()
+            self._hire()
             self._finished(id(service))
 
     def _hire(self) -> None:
-        if not self._closed and len(self._jobs) > self._free and len(self._workers) < self._most:
+        while not self._closed and len(self._jobs) > len(self._workers) - len(self._busy) and self._may_hire():
             worker = threading.Thread(target=self._work, name="webchat-fsm-worker", daemon=True)
             try:
                 worker.start()
             except RuntimeError:
                 log.exception("no further thread can be started; the timers' jobs wait for one that is free")
-            else:
-                self._workers.add(worker)
+                return
+            self._workers.add(worker)
+
+    def _may_hire(self) -> bool:
+        """Whether fewer workers than there may be are idle, or have begun their job just now."""
+        long_ago = self.clock.timer() - LONG
+        return len(self._workers) - sum(begun <= long_ago for begun in self._busy.values()) < self._most
 
     def _work(self) -> None:
         while (taken := self._next_job()) is not None:
@@ -265,24 +293,24 @@ class ThreadDriver:
                 log.exception("a timer's job failed")
             finally:
                 self._own.working_for = None
-                with self._changed:
+                with self._mutex:
+                    self._busy.pop(threading.current_thread(), None)
                     self._finished(id(service))
 
     def _began(self, key: int) -> None:
         self._running[key] = self._running.get(key, 0) + 1
 
     def _finished(self, key: int) -> None:
-        self._running[key] -= 1
+        self._running[key] = self._running.get(key, 1) - 1  # without a count where a job has forked
         if not self._running[key]:
             del self._running[key]
         self._changed.notify_all()
 
     def _next_job(self) -> tuple[Timed, Job] | None:
-        with self._changed:
-            self._free += 1
+        with self._mutex:
             self._changed.wait_for(lambda: self._jobs or self._closed, self._idle_limit)
-            self._free -= 1
             if self._jobs and not self._closed:
+                self._busy[threading.current_thread()] = self.clock.timer()
                 return self._jobs.popleft()
             self._workers.discard(threading.current_thread())
             return None

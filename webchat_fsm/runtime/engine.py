@@ -13,14 +13,28 @@ from msgspec.structs import replace
 
 from webchat_fsm.config import Config
 from webchat_fsm.core.decide import decide
-from webchat_fsm.core.facts import Arrival, Asked, Due, Interrupted, Moment, Replied, Reply, Step, Timer, Verdict
+from webchat_fsm.core.facts import (
+    Arrival,
+    Asked,
+    Closed,
+    Due,
+    Interrupted,
+    Moment,
+    Replied,
+    Reply,
+    Step,
+    Timer,
+    Verdict,
+)
 from webchat_fsm.core.session import Session, Settings
 from webchat_fsm.errors import TransportError, WebChatError
 from webchat_fsm.lifecycle.effects import Call, Decision, Delivered, Forget, Publish, Save, SavedSession, Settled
 from webchat_fsm.lifecycle.table import State, Trigger
 from webchat_fsm.lifecycle.words import FileToSend, Json, Response
+from webchat_fsm.runtime.clock import monotonic
 from webchat_fsm.runtime.delivery import ChatEvent, Hold, Outbox, UserCode
 from webchat_fsm.runtime.driver import Driver, Job, ManualDriver
+from webchat_fsm.runtime.forks import Forked
 from webchat_fsm.runtime.http import Http
 from webchat_fsm.runtime.keeper import Keeper
 from webchat_fsm.runtime.recorder import Recorder
@@ -50,7 +64,6 @@ class Engine:
         self._http = http
         self._dialect = dialect_of(config)
         self._last_preview = ""
-        self._closing = threading.Event()
 
     # -- one step --------------------------------------------------------------------------------------------------
 
@@ -59,53 +72,91 @@ class Engine:
         clock = self.driver.clock
         return Moment(clock.timer(), clock.wall(), random.random())
 
-    def commit(self, step: Step) -> Decision:
-        """Decide under the lock; events join the outbox in the order of the decisions."""
-        with self.lock:
-            before = self.outbox.position
-            now = self.moment()
-            decision = decide(self.session, step, now)
-            if self.recorder is not None:
-                self.recorder.stepped(self.session, step, now, decision)
-            triggers = {row.trigger for row in decision.rows}
-            if Trigger.OPEN in triggers:
-                self._closing.clear()
-                self.outbox.unseal()
-            if triggers & {Trigger.START, Trigger.OPEN}:
-                self.first_event = before
-            hold = self._put(decision)
-            if Trigger.CLOSE in triggers:
-                self.outbox.seal()
+    def commit(self, step: Step, *, wait: bool = True) -> Decision:
+        """Decide under the lock; events join the outbox in the order of the decisions.
+
+        Without `wait`, a thread that is writing to the store is left to write this decision's document too.
+        """
+        hold, decision = Hold(), None
+        try:
+            with self.lock:
+                before = self.outbox.position
+                now = self.moment()
+                decision = self._decided(step, now)
+                try:
+                    if self.recorder is not None:
+                        self.recorder.stepped(self.session, step, now, decision)
+                    self._publish(decision, before, hold)
+                except BaseException:
+                    self._publish(decision, before, hold, there=self.outbox.position > before)
+                    raise
+            self._tell(decision)
+            self._carry_out(decision, wait)
+            hold.lifted = True
+            self._wake()
+        except BaseException:  # an interruption may come wherever a function is entered, and nothing may wait for ever
+            hold.lifted = True
+            if decision is not None:
+                self.forsake(decision)
+                self._carry_out(decision, wait)
+            self._wake()
+            raise
+        return decision
+
+    def _decided(self, step: Step, now: Moment) -> Decision:
+        """The decision; a step that was interrupted on its way leaves nothing begun."""
+        session = self.session
+        state, tickets = session.state, session.tickets
+        try:
+            return decide(session, step, now)
+        except BaseException:
+            elsewhere = session.state is state and state in (State.STARTING, State.RESTORING)
+            if not elsewhere:  # what another thread has begun goes on
+                operation = "disconnect" if isinstance(step, Asked) and step.command == "endChat" else ""
+                ticket = session.tickets if session.tickets != tickets else -1
+                call = Call(operation=operation, number=session.number, ticket=ticket)
+                self._publish(decide(session, Interrupted(call=call), now), self.outbox.position, Hold())
+            raise
+
+    def _publish(self, decision: Decision, before: int, hold: Hold, *, there: bool = False) -> None:
+        """Put the events in the outbox, unless they are there; of a loss nobody hears before the store knows it."""
+        triggers = {row.trigger for row in decision.rows}
+        if Trigger.OPEN in triggers:
+            self.outbox.unseal()
+        if triggers & {Trigger.START, Trigger.OPEN}:
+            self.first_event = before
+        effects = decision.effects
+        lost = any(isinstance(effect, Forget) and effect.lost is not None for effect in effects)
+        events = [ChatEvent(one.event, one.data, one.time) for one in effects if isinstance(one, Publish)]
+        if not there:
+            self.outbox.put(*events, behind=hold if lost else None)
+        if Trigger.CLOSE in triggers:
+            self.outbox.seal()
+
+    def _tell(self, decision: Decision) -> None:
         if self.recorder is not None:
             self.recorder.flush()
         for row in decision.rows:
             log.debug("%s: %s -> %s", row.trigger, row.source, row.dest)
         if decision.warning:
             log.warning("%s", decision.warning)
-        try:
-            self._carry_out(decision)
-        finally:
-            self.outbox.lift(hold)
-        self.driver.wake(self)
-        self.outbox.nudge()
-        return decision
 
-    def _put(self, decision: Decision) -> Hold | None:
-        """Put the events in the outbox; of a loss nobody hears before the store, and `deleteSessionData`, know it."""
-        lost = any(isinstance(effect, Forget) and effect.lost is not None for effect in decision.effects)
-        hold = self.outbox.hold() if lost else None
-        for effect in decision.effects:
-            if isinstance(effect, Publish):
-                self.outbox.put(ChatEvent(effect.event, effect.data, effect.time))
-        return hold
-
-    def _carry_out(self, decision: Decision) -> None:
+    def _carry_out(self, decision: Decision, wait: bool) -> None:
         for effect in decision.effects:
             if isinstance(effect, Save | Forget):
                 with self.user_code.running():  # the store, or the functions of asynchronous chat, may be the user's
-                    self.keeper.carry_out(effect)
+                    self.keeper.carry_out(effect, wait=wait)
             elif isinstance(effect, Delivered):
                 self.on_delivered(effect.ticket, effect.index)
+
+    def _wake(self) -> None:
+        self.driver.wake(self)
+        self.outbox.nudge()
+
+    def forsake(self, decision: Decision) -> None:
+        """Take it that nobody makes the request of a decision, or waits for its answer; twice does no harm."""
+        if decision.call is not None:
+            self.commit(Interrupted(call=decision.call))
 
     def load(self) -> SavedSession | None:
         """What is saved; raises `StoreError`."""
@@ -114,7 +165,12 @@ class Engine:
 
     def run(self, step: Step) -> tuple[Settled | None, Call | None]:
         """Take a step and every step that follows from its requests; gives the outcome and the first request."""
-        return self.follow(self.commit(step))
+        decision = self.commit(step)
+        try:
+            return self.follow(decision)
+        except BaseException:
+            self.forsake(decision)
+            raise
 
     def follow(self, decision: Decision) -> tuple[Settled | None, Call | None]:
         """Take every step that follows from the requests of a decision."""
@@ -125,13 +181,13 @@ class Engine:
                 reply = self._preprocessed(call, self._perform(call))
                 decision = self.commit(Replied(call=call, reply=reply))
             except BaseException:
-                self.commit(Interrupted(call=call))
+                self.forsake(decision)
                 raise
             settled = settled or decision.settled
         return settled, first
 
     def _perform(self, call: Call) -> Reply:
-        self._pause(call.fields.get("pause", 0.0))
+        self._pause(call)
         if call.number != self.session.number:
             return silent("", TransportError(f"{call.operation}: not sent, as the session was left meanwhile"))
         call, trouble = self._with_content(call)
@@ -154,14 +210,18 @@ class Engine:
 
     def _wanted(self, call: Call) -> bool:
         """Whether the session of a call is still open here."""
-        return call.number == self.session.number and not self._closing.is_set()
+        return call.number == self.session.number and self.session.opened
 
-    def _pause(self, seconds: float) -> None:
-        """Let time pass before an attempt is repeated; closing cuts it short."""
-        if seconds and self.driver.threaded:
-            self._closing.wait(seconds)
-        elif seconds and isinstance(self.driver, ManualDriver):
+    def _pause(self, call: Call) -> None:
+        """Let time pass before an attempt is repeated; leaving the session cuts it short."""
+        seconds = call.fields.get("pause", 0.0)
+        if seconds and isinstance(self.driver, ManualDriver):
             self.driver.wait(seconds)
+        elif seconds and self.driver.threaded:
+            deadline, changes = monotonic() + seconds, self.outbox.changes
+            while call.number == self.session.number and (left := deadline - monotonic()) > 0:
+                self.outbox.wait_change(changes, left)
+                changes = self.outbox.changes
 
     def _with_content(self, call: Call) -> tuple[Call, Reply | None]:
         """Read the file of an upload; a file that cannot be read is no fault of the network."""
@@ -284,12 +344,22 @@ class Engine:
 
     def cut(self) -> None:
         """Let the requests in flight fail at once."""
-        self._closing.set()
         self._http.cut()
 
     def give_up_connections(self) -> None:
         """Close the kept connections."""
         self._http.close()
+
+    def after_fork(self) -> None:
+        """Be closed, in a child of a fork: the chat is its parent's, and threads that are not here may hold locks."""
+        self.lock = threading.Lock()
+        self.user_code = UserCode()
+        self.recorder = None
+        self.outbox.after_fork()
+        self.keeper.after_fork()
+        if isinstance(self._http, Forked):
+            self._http.after_fork()
+        decide(self.session, Closed(), self.moment())  # saving is its parent's affair too
 
     @property
     def settled(self) -> bool:

@@ -13,6 +13,7 @@ from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.cookiejar import Cookie, CookieJar, DefaultCookiePolicy
+from queue import LifoQueue
 from typing import Any, Protocol, runtime_checkable
 from urllib.parse import unquote, urlsplit
 from urllib.request import Request as CookieRequest
@@ -140,12 +141,25 @@ class Urllib3Http:
 
     def __init__(self, config: Config) -> None:
         self._config = config
+        self.tls = tls_context(config.client.tls)
+        self._begin()
+
+    def _begin(self) -> None:
         self._lock = threading.Lock()
         self._flights: set[Flight] = set()
         self._jar = CookieJar(_CookiePolicy()) if self._keeps_cookies else None
         self._jar_lock = threading.Lock()
-        self.tls = tls_context(config.client.tls)
         self._pools = self._manager()
+
+    def after_fork(self) -> None:
+        """Begin anew in a child of a fork; its parent's connections are let go of here without a word to the server."""
+        for flight in self._flights:
+            flight.leave()
+        pools = self._pools.pools
+        pools.lock = threading.RLock()  # a thread that is not here may hold it
+        for key in pools.keys():  # noqa: SIM118  (this container cannot be iterated)
+            _leave(pools.get(key))
+        self._begin()
 
     @property
     def _keeps_cookies(self) -> bool:
@@ -281,6 +295,16 @@ class _CookiePolicy(DefaultCookiePolicy):
     def set_ok(self, cookie: Cookie, request: CookieRequest) -> bool:
         size = len(cookie.name) + len(cookie.value or "")
         return size <= COOKIE_SIZE and super().set_ok(cookie, request)
+
+
+def _leave(pool: HTTPConnectionPool | None) -> None:
+    """Let go of the connections of a pool, whose locks a thread that is not here may hold."""
+    if pool is None or pool.pool is None:
+        return
+    for connection in pool.pool.queue:
+        if connection is not None and isinstance(connection.sock, socket.socket):
+            sockets.leave(connection.sock)
+    LifoQueue.__init__(pool.pool, pool.pool.maxsize)  # in its place, as it is emptied once more when the pool goes
 
 
 class _Answered:

@@ -20,7 +20,7 @@ from webchat_fsm.lifecycle.effects import Call, Settled
 from webchat_fsm.lifecycle.events import EVENTS
 from webchat_fsm.lifecycle.table import State
 from webchat_fsm.lifecycle.words import Json
-from webchat_fsm.runtime import files
+from webchat_fsm.runtime import files, forks
 from webchat_fsm.runtime.arguments import UnsendableError, bus_value, prepared
 from webchat_fsm.runtime.bus import Plugin
 from webchat_fsm.runtime.carrier import carrier
@@ -116,6 +116,14 @@ class WebChatService(CommandFace, EventFace):
         self._came_back: dict[int, int | str | None] = {}
         self._closings = 0
         self._door = threading.RLock()
+        forks.prepare(self)
+
+    def after_fork(self) -> None:
+        """Be closed in a child of a fork, with locks that nobody holds; called there by itself."""
+        self._door = threading.RLock()
+        self._reader = Reader(self._engine)
+        self._ready = None
+        self._engine.after_fork()
 
     def __repr__(self) -> str:
         session = self._engine.session
@@ -145,7 +153,11 @@ class WebChatService(CommandFace, EventFace):
             decision = engine.commit(Opened(saved=saved))
         finally:
             self._door.release()
-        engine.follow(decision)
+        try:
+            engine.follow(decision)
+        except BaseException:
+            engine.forsake(decision)
+            raise
         self._await_restore()
         self._drain()
 
@@ -154,7 +166,8 @@ class WebChatService(CommandFace, EventFace):
 
         From any thread, inside a handler, twice. True when everything is gone; False after the timeout, or inside a
         handler, where the rest ends as the handler returns. Publishes nothing. The timeout counts from the end of the
-        chat, whose request takes `ajaxTimeout` at most.
+        chat, whose request takes `ajaxTimeout` at most; a handler or a store that is called in this very thread is
+        waited for.
         """
         self._closings += 1
         if end:
@@ -162,7 +175,7 @@ class WebChatService(CommandFace, EventFace):
         deadline = monotonic() + min(timeout, LONGEST)
         left: Callable[[], float] = lambda: max(0.0, deadline - monotonic())  # noqa: E731
         if not self._door.acquire(timeout=max(JUST_BEGUN, 0.0 if self._inside else left())):
-            self._engine.commit(Closed())  # another thread is closing, and ends the rest
+            self._engine.commit(Closed(), wait=False)  # another thread is closing, and ends the rest
             return False
         try:
             return self._leave(left)
@@ -174,7 +187,7 @@ class WebChatService(CommandFace, EventFace):
         engine, inside = self._engine, self._inside
         if not inside:
             engine.outbox.drain(at_most=left())
-        engine.commit(Closed())
+        engine.commit(Closed(), wait=False)
         with engine.lock:
             self._ready = None
         engine.cut()
@@ -185,7 +198,7 @@ class WebChatService(CommandFace, EventFace):
         engine.give_up_connections()
         if self._own_driver is not None:
             gone = self._own_driver.close(left()) and gone
-        return not inside and engine.outbox.wait_idle(left()) and gone
+        return not inside and engine.outbox.wait_idle(left()) and engine.keeper.idle(left()) and gone
 
     def _end_first(self) -> None:
         if self.can("endChat"):
@@ -404,10 +417,10 @@ class WebChatService(CommandFace, EventFace):
                 self._ready = event
             subscriptions, plugins = self._subscriptions.get(event.name, ()), self._plugins
         for subscription in subscriptions:
-            if subscription in self._subscriptions.get(event.name, ()) and not self._engine.outbox.sealed:
+            if subscription in self._subscriptions.get(event.name, ()) and self._engine.outbox.to_be_heard:
                 self._call(subscription.handler, event)
         for plugin in plugins:
-            if not self._engine.outbox.sealed:
+            if self._engine.outbox.to_be_heard:
                 self._publish(plugin, event)
 
     def _call(self, handler: Handler, event: AnyEvent) -> None:

@@ -6,6 +6,7 @@ for ever. These sockets ask the request that their thread makes before each oper
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl
 import threading
@@ -64,6 +65,11 @@ class Flight:
             if self._sock is not None:
                 _shut(self._sock)
 
+    def leave(self) -> None:
+        """Let go of the socket, in a child of a fork, where only the parent may use it."""
+        if self._sock is not None:
+            leave(self._sock)
+
     @contextmanager
     def bounding(self) -> Iterator[None]:
         """Put what this thread does with its sockets under the bounds of this request."""
@@ -87,6 +93,12 @@ def _shut(sock: socket.socket) -> None:
         socket.socket.shutdown(sock, socket.SHUT_RDWR)
     except OSError:
         return  # it is not connected, or was closed meanwhile: nobody waits on it
+
+
+def leave(sock: socket.socket) -> None:
+    """Close a socket in this process alone: its peer, and other processes that have it too, notice nothing."""
+    if (descriptor := sock.detach()) >= 0:
+        os.close(descriptor)
 
 
 class _Bounded:
@@ -278,6 +290,11 @@ class Stream:
     def shut(self) -> None:
         """Wake the threads that read and write."""
         _shut(self._writer)
+
+    def leave(self) -> None:
+        """Let go of the connection in a child of a fork."""
+        leave(self._reader)
+        leave(self._writer)
 
     def close(self) -> None:
         """Give the sockets back; nobody may be using them."""

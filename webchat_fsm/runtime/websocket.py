@@ -76,12 +76,24 @@ class WebsocketHttp:
         self._url = config.comet_d.comet_url.rstrip("/")
         self._most = config.client.max_answer_size
         self._plain = plain
+        self._refused = self._fallen = self._mute = False
+        self._begin()
+
+    def _begin(self) -> None:
         self._lock = threading.Lock()
         self._flights: set[Flight] = set()
         self._opening = threading.Lock()
         self._line: Line | None = None
         self._untold = False
-        self._refused = self._fallen = self._mute = False
+
+    def after_fork(self) -> None:
+        """Begin anew in a child of a fork, without a word over the line that is its parent's."""
+        for flight in self._flights:
+            flight.leave()
+        if self._line is not None:
+            self._line.after_fork()
+        self._begin()
+        self._plain.after_fork()
 
     def send(self, request: Request) -> HttpAnswer:
         """Make the request; raises `TransportError` where no complete answer comes."""
@@ -304,6 +316,10 @@ class Line:
         with self._mutex:
             if not self._letters.busy_beside(question.client_id):
                 self._end(LOST)
+
+    def after_fork(self) -> None:
+        """Let go of the line in a child of a fork."""
+        self._stream.leave()
 
     def end(self, why: str) -> None:
         """Let everybody who waits fail at once."""
