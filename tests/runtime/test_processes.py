@@ -274,8 +274,8 @@ def test_whatever_locks_other_threads_hold_a_child_of_a_fork_closes_opens_and_ex
 
     def hold():
         with ExitStack() as locks:
-            for lock in (chat._door, engine.keeper._lock, kept.mutex, pools.lock, http._lock, driver._mutex,
-                         engine.lock, engine.outbox._mutex):
+            for lock in (chat._door, engine.keeper._lock, kept.mutex, pools.lock, http._flights._lock, driver._mutex,
+                         engine.lock, engine.outbox._mutex, engine.keeper._store._lock):
                 locks.enter_context(lock)
             held.set()
             done.wait(30.0)

@@ -11,7 +11,6 @@ import ssl
 import threading
 from base64 import b64encode
 from collections.abc import Iterator
-from contextlib import contextmanager
 from http.cookiejar import Cookie, CookieJar, DefaultCookiePolicy
 from queue import LifoQueue
 from typing import Any, Protocol, runtime_checkable
@@ -28,7 +27,7 @@ from urllib3.filepost import encode_multipart_formdata
 from webchat_fsm.config import Config, Tls
 from webchat_fsm.errors import ConfigError, TransportError
 from webchat_fsm.runtime import clock, sockets
-from webchat_fsm.runtime.sockets import Flight, TlsSocket, TooMuchError
+from webchat_fsm.runtime.sockets import Flight, Flights, TlsSocket, TooMuchError
 from webchat_fsm.wire.request import FilePart, HttpAnswer, Request
 
 CHUNK = 65536
@@ -145,16 +144,14 @@ class Urllib3Http:
         self._begin()
 
     def _begin(self) -> None:
-        self._lock = threading.Lock()
-        self._flights: set[Flight] = set()
+        self._flights = Flights()
         self._jar = CookieJar(_CookiePolicy()) if self._keeps_cookies else None
         self._jar_lock = threading.Lock()
         self._pools = self._manager()
 
     def after_fork(self) -> None:
         """Begin anew in a child of a fork; its parent's connections are let go of here without a word to the server."""
-        for flight in self._flights:
-            flight.leave()
+        self._flights.leave()
         pools = self._pools.pools
         pools.lock = threading.RLock()  # a thread that is not here may hold it
         for key in pools.keys():  # noqa: SIM118  (this container cannot be iterated)
@@ -186,7 +183,7 @@ class Urllib3Http:
         tries = 1 + (self._config.client.retry.stale_connection if request.repeatable else 0)
         begun = clock.monotonic() if since is None else since
         deadline = None if request.timeout is None else begun + request.timeout
-        with self._flying(Flight(deadline, 2 * request.max_size + OVERHEAD)) as flight:
+        with self._flights.flying(Flight(deadline, 2 * request.max_size + OVERHEAD)) as flight:
             if not request.wanted():
                 raise TransportError(f"{request.operation}: {CUT}")
             for left in range(tries - 1, -1, -1):
@@ -202,17 +199,6 @@ class Urllib3Http:
                     raise TransportError(f"{request.operation}: {CUT}")
                 return answer
         raise TransportError(f"{request.operation}: gave up")
-
-    @contextmanager
-    def _flying(self, flight: Flight) -> Iterator[Flight]:
-        with self._lock:
-            self._flights.add(flight)
-        try:
-            with flight.bounding():
-                yield flight
-        finally:
-            with self._lock:
-                self._flights.discard(flight)
 
     def _exchange(self, request: Request, deadline: float | None) -> HttpAnswer:
         body, content_type = encoded(request)
@@ -276,10 +262,7 @@ class Urllib3Http:
 
     def cut(self) -> None:
         """Shut the sockets of the requests in flight, which then fail at once."""
-        with self._lock:
-            flights = list(self._flights)
-        for flight in flights:
-            flight.cut()
+        self._flights.cut()
 
     def close(self) -> None:
         """Close all connections."""

@@ -80,6 +80,38 @@ class Flight:
             _own.flight = before
 
 
+class Flights:
+    """The requests of one service that are on their way."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._flights: set[Flight] = set()
+
+    @contextmanager
+    def flying(self, flight: Flight) -> Iterator[Flight]:
+        """Let a request of this thread be cut, and be under its bounds, as long as it lasts."""
+        with self._lock:
+            self._flights.add(flight)
+        try:
+            with flight.bounding():
+                yield flight
+        finally:
+            with self._lock:
+                self._flights.discard(flight)
+
+    def cut(self) -> None:
+        """Let all of them fail at once."""
+        with self._lock:
+            flights = list(self._flights)
+        for flight in flights:
+            flight.cut()
+
+    def leave(self) -> None:
+        """Let go of all their sockets, in a child of a fork, where the lock may be held by a thread that is not."""
+        for flight in self._flights:
+            flight.leave()
+
+
 class _Own(threading.local):
     flight: Flight | None = None
 

@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from webchat_fsm.errors import StoreError
 from webchat_fsm.lifecycle.effects import SavedSession
+from webchat_fsm.runtime import forks
 from webchat_fsm.wire.request import json_body
 
 VERSION = 1
@@ -77,8 +78,13 @@ class FileStore:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
-        self._lock = threading.Lock()
+        self.after_fork()
+        forks.prepare(self)
         self._known: object = UNREAD
+
+    def after_fork(self) -> None:
+        """Have a lock that no thread of the parent holds."""
+        self._lock = threading.Lock()
 
     def __repr__(self) -> str:
         return f"FileStore({str(self.path)!r})"

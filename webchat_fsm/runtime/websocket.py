@@ -11,8 +11,7 @@ import logging
 import re
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from websockets.client import ClientProtocol
@@ -26,7 +25,7 @@ from webchat_fsm.config import Config
 from webchat_fsm.errors import TransportError
 from webchat_fsm.runtime import clock, sockets
 from webchat_fsm.runtime.http import CUT, LATE, LOST, TOO_LARGE, Urllib3Http
-from webchat_fsm.runtime.sockets import Flight, Stream
+from webchat_fsm.runtime.sockets import Flight, Flights, Stream
 from webchat_fsm.wire.cometd import FILE_OPERATIONS, over_websocket
 from webchat_fsm.wire.correspondence import HANDSHAKE, Correspondence, FrameError, Question
 from webchat_fsm.wire.request import HttpAnswer, Request
@@ -80,16 +79,14 @@ class WebsocketHttp:
         self._begin()
 
     def _begin(self) -> None:
-        self._lock = threading.Lock()
-        self._flights: set[Flight] = set()
+        self._flights = Flights()
         self._opening = threading.Lock()
         self._line: Line | None = None
         self._untold = False
 
     def after_fork(self) -> None:
         """Begin anew in a child of a fork, without a word over the line that is its parent's."""
-        for flight in self._flights:
-            flight.leave()
+        self._flights.leave()
         if self._line is not None:
             self._line.after_fork()
         self._begin()
@@ -110,10 +107,7 @@ class WebsocketHttp:
     def cut(self) -> None:
         """Let every request in flight fail at once; later ones may be sent."""
         self._end_line()  # first, for all who share it to hear the same reason
-        with self._lock:
-            flights = list(self._flights)
-        for flight in flights:
-            flight.cut()
+        self._flights.cut()
         self._end_line()  # another may have been opened meanwhile
         self._plain.cut()
 
@@ -129,7 +123,7 @@ class WebsocketHttp:
     def _by_socket(self, request: Request, deadline: float) -> bytes | None:
         """The answer; None where long polling is to bring it."""
         question = Question(request.body)
-        with self._flying(Flight(deadline, UNBOUNDED)) as flight:
+        with self._flights.flying(Flight(deadline, UNBOUNDED)) as flight:
             try:
                 if not request.wanted():
                     raise EndedError(CUT)
@@ -144,17 +138,6 @@ class WebsocketHttp:
                 self._mute = self._mute or (silent and question.channel == HANDSHAKE)
                 raise TransportError(f"{request.operation}: {_told(error, request, flight)}") from error
         return None
-
-    @contextmanager
-    def _flying(self, flight: Flight) -> Iterator[Flight]:
-        with self._lock:
-            self._flights.add(flight)
-        try:
-            with flight.bounding():
-                yield flight
-        finally:
-            with self._lock:
-                self._flights.discard(flight)
 
     def _line_for(self, request: Request, question: Question, flight: Flight, deadline: float) -> Line | None:
         """The line, opened where there is none. A loss of it that no connect was told of fails the next connect."""
@@ -179,7 +162,7 @@ class WebsocketHttp:
         now = clock.monotonic()
         half = Flight(now + (deadline - now) / 2, UNBOUNDED)
         try:
-            with self._flying(half):
+            with self._flights.flying(half):
                 self._line = self._upgraded(request)
         except (OSError, ValueError, WebSocketException) as error:
             if flight.was_cut:
