@@ -93,6 +93,7 @@ def test_one_connect_stays_held_while_many_messages_are_pushed(server, chat):
     assert chat.state == "active"
 
 
+@pytest.mark.soak
 def test_a_connect_whose_time_is_over_is_followed_by_another(dial):
     with HttpFront(ChatServer(ServerOptions(connect_timeout=0.2))) as quick:
         chat = dial(cometD=section(quick))
@@ -176,6 +177,7 @@ def test_a_server_without_websockets_is_spoken_to_by_long_polling(dial):
         assert chat.close()
 
 
+@pytest.mark.soak
 def test_when_a_socket_cannot_be_had_again_the_chat_goes_on_by_long_polling(server, chat):
     ann = server.agent("Ann").join()
     until(lambda: "agentConnected" in chat.heard.names)
@@ -289,6 +291,7 @@ def test_whatever_goes_wrong_on_the_socket_nothing_is_lost_and_nothing_comes_twi
     assert {tuple(chat.heard.texts()) for chat in chats} == {tuple(str(number) for number in range(21))}
 
 
+@pytest.mark.soak
 def test_doubled_and_reversed_news_are_told_once_in_order(server, chat):
     server.faults.add(operation="connect", times=50, duplicate=True, reorder=True)
     server.cut_connects()

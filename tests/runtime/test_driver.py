@@ -422,6 +422,7 @@ def test_a_chat_polls_on_when_another_opens_on_the_driver_that_was_closed_under_
     assert driver.close()
 
 
+@pytest.mark.soak
 def test_a_thousand_services_share_one_driver(wire, service, eventually, monkeypatch):
     monkeypatch.setattr("webchat_fsm.runtime.driver.LONG", 60.0)
     driver, transport = ThreadDriver(workers=8), wire()

@@ -435,7 +435,7 @@ MACHINES = {"v2": Chats, "cometd": PushedChats, "v3": NexusChats, "v3-async": As
 LENGTH = 40
 """Steps of one story at most."""
 
-ORDINARY = 500
+ORDINARY = 300
 """Steps in the ordinary run, for each transport."""
 
 STEPS = int(os.environ.get("WEBCHAT_MODEL_STEPS", "20000"))
