@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 from functools import wraps
 
 import pytest
 
 from tests.laws import LawWatcher
 from webchat_fsm.runtime.service import WebChatService
+
+gc.set_threshold(100_000, 50, 50)  # thousands of small tests make little rubbish; each look for it goes through all
 
 
 @pytest.fixture(autouse=True)
