@@ -214,8 +214,10 @@ class Session:
         """Whether a prefilter hides a message, one of a session that is being restored too."""
         if message.type != "Message":
             return False
-        taken_up = Prefilters(self.saved.prefilters if self.state is State.RESTORING and self.saved else ())
-        return self.prefilters.hide(message.text) or taken_up.hide(message.text)
+        if self.prefilters.hide(message.text):
+            return True
+        taken_up = self.saved.prefilters if self.state is State.RESTORING and self.saved else ()
+        return bool(taken_up) and Prefilters(taken_up).hide(message.text)
 
     def adopt(self, session_data: SessionData | None) -> None:
         """Take over the ids that an answer carried: the newest are the valid ones."""
