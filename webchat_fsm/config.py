@@ -304,10 +304,11 @@ def _converted(webchat: Mapping[str, Any]) -> Config:
     try:
         return msgspec.convert(webchat, Config)
     except msgspec.ValidationError as error:
-        raise _located(error) from None
+        raise located(error) from None
 
 
-def _located(error: msgspec.ValidationError) -> ConfigError:
+def located(error: msgspec.ValidationError) -> ConfigError:
+    """What a decoder finds wrong, as a place and what was expected there."""
     text, _, path = str(error).partition(" - at `")
     return ConfigError(path.rstrip("`") or "$", text[:1].lower() + text[1:])
 

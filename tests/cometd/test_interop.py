@@ -14,6 +14,7 @@ import time
 
 import pytest
 
+from tests.cometd.test_threads import until
 from tests.lifecycle.stage import Heard
 from webchat_fsm import WebChatService
 
@@ -87,17 +88,22 @@ class NodeServer:
         self._tell("mend")
 
 
+def install(folder, *packages: str) -> None:
+    """Put packages from npm into a folder, or skip what needs them."""
+    command = ["npm", "install", "--prefix", str(folder), "--no-audit", "--no-fund", "--loglevel=error", *packages]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    except subprocess.TimeoutExpired:
+        pytest.skip(f"npm did not install {packages} in time")
+    if done.returncode:
+        pytest.skip(f"npm could not install {packages}: {done.stderr[-200:]}")
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A folder in which the server is installed."""
     folder = tmp_path_factory.mktemp("bayeux")
-    install = ["npm", "install", "--prefix", str(folder), "--no-audit", "--no-fund", "--loglevel=error", SERVER]
-    try:
-        done = subprocess.run(install, capture_output=True, text=True, timeout=60, check=False)
-    except subprocess.TimeoutExpired:
-        pytest.skip("npm did not install the server in time")
-    if done.returncode:
-        pytest.skip(f"npm could not install the server: {done.stderr[-200:]}")
+    install(folder, SERVER)
     (folder / "chat.js").write_text(SCRIPT)
     return folder
 
@@ -133,13 +139,6 @@ def chat(server):
     chat.start_chat(nickname="Jonny")
     yield chat
     assert chat.close()
-
-
-def until(reached, limit: float = 20.0) -> None:
-    end = time.monotonic() + limit
-    while not reached() and time.monotonic() < end:
-        time.sleep(0.02)
-    assert reached()
 
 
 def test_a_chat_from_start_to_end(chat):

@@ -7,7 +7,8 @@ import threading
 
 import pytest
 
-from tests.cometd.test_interop import pytestmark, until
+from tests.cometd.test_interop import install, pytestmark
+from tests.cometd.test_threads import until
 from webchat_fsm.server import ChatServer, ServerOptions
 from webchat_fsm.server.front import HttpFront
 
@@ -84,13 +85,7 @@ class NodeClient:
 def folder(tmp_path_factory):
     """A folder in which the client is installed."""
     folder = tmp_path_factory.mktemp("bayeux-client")
-    install = ["npm", "install", "--prefix", str(folder), "--no-audit", "--no-fund", "--loglevel=error", *CLIENT]
-    try:
-        done = subprocess.run(install, capture_output=True, text=True, timeout=60, check=False)
-    except subprocess.TimeoutExpired:
-        pytest.skip("npm did not install the client in time")
-    if done.returncode:
-        pytest.skip(f"npm could not install the client: {done.stderr[-200:]}")
+    install(folder, *CLIENT)
     (folder / "chat.mjs").write_text(SCRIPT)
     return folder
 

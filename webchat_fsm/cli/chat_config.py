@@ -37,12 +37,12 @@ def config_of(options: Namespace, environment: Mapping[str, str]) -> Section:
 def _demand_transport(webchat: Section, transport: str) -> None:
     """What would choose another transport would have `--url` forgotten."""
     comet = webchat.get("cometD")
-    chosen = {
-        "v3": webchat.get("transport") is not None,
-        "cometd": isinstance(comet, dict) and bool(comet.get("enabled")),
-    }
-    for name, key in (("v3", "transport"), ("cometd", "cometD.enabled")):
-        if chosen[name] and transport != name:
+    chosen = (
+        ("v3", "transport", webchat.get("transport") is not None),
+        ("cometd", "cometD.enabled", isinstance(comet, dict) and bool(comet.get("enabled"))),
+    )
+    for name, key, given in chosen:
+        if given and transport != name:
             raise ConfigError("--config", f"{key} is for --transport {name}, and this is {transport}")
 
 

@@ -30,7 +30,6 @@ from webchat_fsm.runtime import clock, sockets
 from webchat_fsm.runtime.sockets import Flight, Flights, TlsSocket, TooMuchError
 from webchat_fsm.wire.request import FilePart, HttpAnswer, Request
 
-CHUNK = 65536
 CONNECTIONS = 16
 """How many connections to one host are kept."""
 
@@ -226,7 +225,7 @@ class Urllib3Http:
             raise _GarbledError("the server switches to another protocol")
         body, whole = bytearray(), False
         try:
-            for chunk in response.stream(CHUNK, decode_content=True):
+            for chunk in response.stream(sockets.CHUNK, decode_content=True):
                 body += chunk
                 if len(body) > request.max_size:
                     raise TooMuchError(f"more than {request.max_size} bytes")

@@ -17,6 +17,7 @@ from typing import Any
 from webchat_fsm.runtime import clock
 
 CHUNK = 65536
+"""Bytes that are taken in at a time."""
 
 PROMPT = ((socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),)
 """Options of a socket whose small writes are to leave at once."""

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
+from webchat_fsm.config import located
 from webchat_fsm.core.facts import Timer
 from webchat_fsm.lifecycle.commands import By
 from webchat_fsm.lifecycle.table import State, Transport, Trigger
@@ -148,9 +149,9 @@ def wrong_with(line: Json, kind: type[Struct]) -> str:
     try:
         msgspec.convert(line, kind)
     except msgspec.ValidationError as error:
-        text, _, path = str(error).replace("`", "").partition(" - at $")
-        told = text[:1].lower() + text[1:]
-        return f"{path.removeprefix('.')}: {told}" if path else told
+        wrong = located(error)
+        path, told = wrong.path.removeprefix("$").removeprefix("."), wrong.expected.replace("`", "")
+        return f"{path}: {told}" if path else told
     return ""
 
 
