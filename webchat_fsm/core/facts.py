@@ -48,11 +48,12 @@ class Verdict(StrEnum):
 class Arrival(NamedTuple):
     """A message as it arrived: normalised, the wire's own object, and its place in the order of the transcript.
 
-    `shown` is what preprocessors made of it; what it says of the chat is read off `message` all the same.
+    `shown` is what preprocessors made of it; what it says of the chat is read off `message` all the same. `original`
+    may be any JSON value, as an event that is no object is kept like every other.
     """
 
     message: Message
-    original: Json
+    original: Any
     rank: tuple[int, ...] | None
     shown: Message | None = None
 
@@ -82,7 +83,8 @@ class Reply(Struct, frozen=True, kw_only=True):
 
     `session_data` holds the ids that the answer carried, None where it carried none; `retry_after` is in seconds;
     `value` is what a resolved command returns where that is not the response; `link` and `pushes` come over CometD
-    alone.
+    alone. `next_position` is the server's, None where it named none that can be read. `misread` names each kind of
+    member that could not be read, as `messages[].utcTime: expected int, got str`: never a value, which may be a secret.
     """
 
     verdict: Verdict
@@ -95,6 +97,8 @@ class Reply(Struct, frozen=True, kw_only=True):
     idle_time_count_down: int | None = None
     limits: Limits | None = None
     value: Any = None
+    next_position: int | None = None
+    misread: tuple[str, ...] = ()
     link: LinkAnswer = LinkAnswer()
     pushes: tuple[Reply, ...] = ()
 
