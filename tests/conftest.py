@@ -7,10 +7,16 @@ from functools import wraps
 
 import pytest
 
+from tests import needs
 from tests.laws import LawWatcher
 from webchat_fsm.runtime.service import WebChatService
 
 gc.set_threshold(100_000, 50, 50)  # thousands of small tests make little rubbish; each look for it goes through all
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip or fail what needs something that is not installed."""
+    needs.check(item)
 
 
 @pytest.fixture(autouse=True)

@@ -1,13 +1,11 @@
 """Against a Bayeux server that others wrote: the CometD project's own for Node, in a folder of the test's own.
 
-It is fetched from npm when the tests run, so it is left out where Node or npm is missing, nothing can be fetched, or in
-continuous integration.
+It is fetched from npm when the tests run, so it is left out where Node or npm is missing or nothing can be fetched,
+unless WEBCHAT_REQUIRE contains their names (`tests/needs.py`).
 """
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 import threading
 import time
@@ -16,6 +14,7 @@ import pytest
 
 from tests.cometd.test_threads import until
 from tests.lifecycle.stage import Heard
+from tests.needs import lack
 from webchat_fsm import WebChatService
 
 SERVER = "cometd-nodejs-server@1.2.1"
@@ -60,8 +59,7 @@ process.stdin.on('end', () => process.exit());
 """
 
 pytestmark = [
-    pytest.mark.skipif("CI" in os.environ, reason="fetches a server from npm, which continuous integration must not"),
-    pytest.mark.skipif(not (shutil.which("node") and shutil.which("npm")), reason="Node or npm is missing"),
+    pytest.mark.needs("node", "npm"),
     pytest.mark.timeout(120),
 ]
 
@@ -89,14 +87,14 @@ class NodeServer:
 
 
 def install(folder, *packages: str) -> None:
-    """Put packages from npm into a folder, or skip what needs them."""
+    """Put packages from npm into a folder, or skip or fail what needs them."""
     command = ["npm", "install", "--prefix", str(folder), "--no-audit", "--no-fund", "--loglevel=error", *packages]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     except subprocess.TimeoutExpired:
-        pytest.skip(f"npm did not install {packages} in time")
+        lack("npm", f"npm did not install {packages} in time")
     if done.returncode:
-        pytest.skip(f"npm could not install {packages}: {done.stderr[-200:]}")
+        lack("npm", f"npm could not install {packages}: {done.stderr[-200:]}")
 
 
 @pytest.fixture(scope="module")

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import functools
 import json
-import os
 import re
-import shutil
 import subprocess
 import threading
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from tests.needs import find
 from webchat_fsm.server import ChatServer
 from webchat_fsm.server.front import HttpFront
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
@@ -77,15 +75,14 @@ def page(tmp_path):
     server.server_close()
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
-@pytest.mark.skipif("CI" in os.environ, reason="a browser is not started in CI")
+@pytest.mark.needs("chromium")
 def test_a_page_of_another_origin_chats_over_v2_and_v3(page, tmp_path):
     folder, address = page
     with HttpFront(ChatServer()) as front:
         urls = f"<script>const V2 = {front.data_url('web')!r}, V3 = {front.sessions_url!r};</script>"
         (folder / "page.html").write_text(urls + PAGE, encoding="utf-8")
         profile = f"--user-data-dir={tmp_path / 'profile'}"
-        run = subprocess.run([CHROMIUM, *FLAGS, profile, address], capture_output=True, text=True, timeout=50)
+        run = subprocess.run([find("chromium"), *FLAGS, profile, address], capture_output=True, text=True, timeout=50)
     found = re.search("RESULT(.*)END</pre>", run.stdout)
     assert found, run.stdout + run.stderr
     said = json.loads(found[1].replace("&amp;", "&"))
