@@ -240,3 +240,33 @@ def test_the_front_ends_while_sockets_are_open():
         front.stop()
         with pytest.raises(ConnectionClosed):
             browser.hear()
+
+
+def kinds_on_the_next_socket(dial, client_id) -> list[str]:
+    """Give the types of the events that a client hears when it connects over a new websocket."""
+    with dial() as browser:
+        browser.client_id = client_id
+        browser.say("/meta/connect", connectionType="websocket")
+        return [event["type"] for event in browser.pushed()["messages"]]
+
+
+def test_an_event_after_a_cut_waits_for_the_next_socket(server, dial):
+    with dial() as browser:
+        browser.start()
+        server.cut_connects()
+        server.agent("Ann").join()
+        with pytest.raises(ConnectionClosed):
+            browser.hear()
+    assert kinds_on_the_next_socket(dial, browser.client_id) == ["ParticipantJoined"]
+
+
+@pytest.mark.parametrize("fault", [{"drop": True, "takes_effect": True}, {"tear": True}])
+def test_an_event_beside_a_lost_answer_waits_for_the_next_socket(fault):
+    server = ChatServer(ServerOptions(connect_timeout=20.0, gateway_delay=0.0))
+    with HttpFront(server) as front, opened(front) as browser:
+        keys = {"secureKey": browser.start()["secureKey"]}
+        server.faults.add(operation="send", **fault)
+        browser.say(CHANNEL, data={"operation": "sendMessage", "message": "hi", **keys})
+        with pytest.raises(ConnectionClosed):
+            browser.hear()
+        assert kinds_on_the_next_socket(lambda: opened(front), browser.client_id) == ["Message"]

@@ -273,8 +273,11 @@ class ThreadDriver:
             worker = threading.Thread(target=self._work, name="webchat-fsm-worker", daemon=True)
             try:
                 worker.start()
-            except RuntimeError:
-                log.exception("no further thread can be started; the timers' jobs wait for one that is free")
+            except RuntimeError as refused:
+                if "interpreter shutdown" in str(refused):  # from 3.12 on, for a program that exits without close()
+                    log.debug("the program exits, so no further thread can be started: %s", refused)
+                else:
+                    log.exception("no further thread can be started; the timers' jobs wait for one that is free")
                 return
             self._workers.add(worker)
 

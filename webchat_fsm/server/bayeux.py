@@ -327,7 +327,9 @@ class Bayeux:
     def cut(self) -> None:
         """Cut every connect that is held now, without an answer; the clients stay known."""
         for client in self.clients.values():
-            client.farewell = "cut" if client.holding else client.farewell
+            if client.holding:
+                client.farewell = "cut"
+                client.socket = ""  # at once: events that come before the front aborts it wait for the next one
 
 
 def _messages(request: HttpRequest) -> list[Wire] | None:

@@ -220,7 +220,7 @@ class _Running:
             await _Talk(self, socket, request, upgrade.frame).listen()
         finally:
             self._sockets.discard(socket)
-            self._server.unplug(upgrade.frame.socket, self._now())
+            self.unplug(upgrade.frame.socket)
         return socket
 
     async def hang_up(self) -> None:
@@ -235,6 +235,10 @@ class _Running:
     def news(self, socket: str) -> HttpAnswer | None:
         """What is to be sent over a websocket by itself."""
         return self._server.news(socket, self._now())
+
+    def unplug(self, socket: str) -> None:
+        """Keep the events for the clients of a websocket for their next connection, as this one ends."""
+        self._server.unplug(socket, self._now())
 
     @property
     def changed(self) -> asyncio.Event:
@@ -327,6 +331,8 @@ class _Talk:
     async def _send(self, answer: HttpAnswer) -> None:
         """Send an answer as a frame; what only HTTP could say ends the websocket."""
         transport = self._request.transport
+        if answer.fate != "whole":  # before another task sends events into a connection that is about to end
+            self._running.unplug(self._frame.socket)
         with suppress(ConnectionError):
             if answer.fate == "whole" and answer.status == 200:
                 await self._send_frame(answer.body)
