@@ -28,7 +28,7 @@ UNREADABLE = {
     "an index beyond counting": (envelope(message(2**60, "x")), r"\$\.messages\[0\]\.index"),
     "a sender that is none": (envelope({**message(5, "x"), "from": "Ann"}), r"\$\.messages\[0\]\.from"),
     "a chatEnded that is none": (b'{"statusCode": 0, "messages": [], "chatEnded": "perhaps"}', r"\$\.chatEnded"),
-    "very deep": (b'{"statusCode": 0, "messages": ' + b"[" * 5000 + b"]" * 5000 + b"}", "recursion"),
+    "very deep": (b'{"statusCode": 0, "messages": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", "recursion"),
 }
 
 
