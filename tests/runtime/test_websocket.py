@@ -594,12 +594,13 @@ def test_bytes_that_are_no_frame_end_the_socket(peer, dial, garbage):
 
 
 def test_a_message_that_went_out_in_part_ends_the_socket(peer, dial, aside):
-    reads = threading.Event()
-    server = peer(speaking(lambda side: reads.wait(10.0)), speaking(answering))
+    held, reads = threading.Event(), threading.Event()
+    server = peer(speaking(lambda side: (side.hear(), held.set(), reads.wait(10.0))), speaking(answering))
     client = dial(server.url)
     waiting = aside(client.connect)
-    large = client.request("send", {"channel": CHANNEL, "data": "x" * 30_000_000}, 0.5)
-    with pytest.raises(TransportError, match=r"no complete answer within 0.5 s"):
+    assert held.wait(10.0)
+    large = client.request("send", {"channel": CHANNEL, "data": "x" * 30_000_000}, 1.0)
+    with pytest.raises(TransportError, match=r"no complete answer within 1 s"):
         client.http.send(large)
     assert "lost" in waiting()
     reads.set()
