@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from bisect import insort
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from webchat_fsm.core.facts import Arrival
 from webchat_fsm.lifecycle.effects import SavedFilter
-from webchat_fsm.lifecycle.words import Json, Message, Stats, Transcript, milliseconds
+from webchat_fsm.lifecycle.words import Message, Stats, Transcript, milliseconds
 
 LONGEST_POSITION = 100
 """Digits of an index, beyond which it is none."""
@@ -22,7 +22,7 @@ class _Entry(NamedTuple):
     rank: tuple[int, ...]
     order: int
     message: Message
-    original: Json
+    original: Any
 
 
 class TranscriptBook:

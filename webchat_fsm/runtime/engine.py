@@ -37,6 +37,7 @@ from webchat_fsm.runtime.driver import Driver, Job, ManualDriver
 from webchat_fsm.runtime.forks import Forked
 from webchat_fsm.runtime.http import Http
 from webchat_fsm.runtime.keeper import Keeper
+from webchat_fsm.runtime.misreadings import Misreadings
 from webchat_fsm.runtime.recorder import Recorder
 from webchat_fsm.wire.dialects import dialect_of
 from webchat_fsm.wire.request import silent
@@ -61,6 +62,7 @@ class Engine:
         self.on_delivered: Callable[[int, int | str | None], None] = lambda ticket, index: None
         self.first_event = 0
         self.recorder: Recorder | None = None
+        self.misreadings = Misreadings()
         self._http = http
         self._dialect = dialect_of(config)
         self._last_preview = ""
@@ -206,7 +208,9 @@ class Engine:
             return silent(request.url, error)
         if self.recorder is not None:
             self.recorder.answered(call, answer)
-        return self._dialect.reply(call, answer)
+        reply = self._dialect.reply(call, answer)
+        self.misreadings.note(reply)
+        return reply
 
     def _wanted(self, call: Call) -> bool:
         """Whether the session of a call is still open here."""
@@ -354,6 +358,7 @@ class Engine:
         """Be closed, in a child of a fork: the chat is its parent's, and threads that are not here may hold locks."""
         self.lock = threading.Lock()
         self.user_code = UserCode()
+        self.misreadings = Misreadings()  # another thread may have held the lock of the parent's
         self.recorder = None
         self.outbox.after_fork()
         self.keeper.after_fork()

@@ -62,6 +62,16 @@ class HttpAnswer(Struct, frozen=True, kw_only=True):
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
 
+    @property
+    def good(self) -> bool:
+        """True for a status of success."""
+        return 200 <= self.status < 300
+
+    @property
+    def content_type(self) -> str:
+        """The media type with its parameters, empty where it is not named."""
+        return self.headers.get("content-type", "")
+
     def __repr__(self) -> str:
         return f"HttpAnswer({self.status}: {len(self.body)} bytes)"
 
@@ -141,12 +151,18 @@ def unreadable(call: Call, response: Response, why: str) -> Reply:
     return Reply(verdict=Verdict.BAD, response=told, error=error)
 
 
-def decoded(body: bytes) -> tuple[Any, str]:
-    """A JSON body, or its text and why it is none."""
-    try:
-        return msgspec.json.decode(body), ""
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        return body[:1000].decode("utf-8", "replace"), f"no JSON ({error})"
+def refused_between(call: Call, answer: HttpAnswer, response: Response) -> Reply:
+    """Read a status that does not come with the application's own body: the word of something in between.
+
+    Nothing has become of the chat by it. A gateway that was given no good answer, or none in time, may have handed the
+    request on: its `error` leaves a send unconfirmed.
+    """
+    error = None
+    if answer.status in (502, 504) and not response.errors:
+        error = TransportError(
+            f"{call.operation}: no word of the chat server: HTTP status {answer.status}", response=response
+        )
+    return Reply(verdict=Verdict.BAD, response=response, error=error, retry_after=retry_after(answer))
 
 
 def listed(body: Any, key: str) -> list[Any]:
