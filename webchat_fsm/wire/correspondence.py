@@ -153,7 +153,7 @@ class Correspondence:
 def messages(frame: bytes) -> list[tuple[Head, bytes]]:
     """The messages of an array, or the only one, each with its bytes; raises `FrameError`.
 
-    An element that cannot be read costs nothing beside it: it is left out, as it answers nothing.
+    An element that cannot be read costs nothing beside it: it is left out, unless nothing is left then.
     """
     try:
         listed = [frame] if frame.lstrip().startswith(b"{") else msgspec.json.decode(frame, type=list[Raw])
@@ -169,12 +169,15 @@ def _spoilt(frame: bytes) -> list[tuple[Head, bytes]]:
     except ValueError as error:
         raise FrameError(f"what the server sent is no array of messages ({error})") from error
     read = ((read_json(one.encode()).value, one.encode()) for one in listed)
-    return [(_head(value, "data" in value), one) for value, one in read if isinstance(value, dict)]
+    found = [(_head(value), one) for value, one in read if isinstance(value, dict)]
+    if listed and not found:
+        raise FrameError("what the server sent is no array of messages (none of it can be read)")
+    return found
 
 
-def _head(message: Json, has_data: bool) -> Head:
+def _head(message: Json) -> Head:
     members = {name: message[name] for name in ("id", "channel", "successful", "advice") if name in message}
-    return Head(**members, client_id=message.get("clientId"), data=Raw() if has_data else UNSET)
+    return Head(**members, client_id=message.get("clientId"), data=Raw() if "data" in message else UNSET)
 
 
 def _answers(head: Head, message_id: str, channel: object) -> bool:
