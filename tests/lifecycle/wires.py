@@ -50,7 +50,8 @@ class Wire:
     def envelope(self, *events: Any, **more: Any) -> dict[str, Any]:
         """A good answer with these events; keywords lie over its members."""
         if self.transport.gms:
-            return {"statusCode": 0, **KEYS, "chatEnded": False, "messages": list(events), **more}
+            keys = KEYS if self.transport is Transport.COMETD else {}  # those of the embedded server stay
+            return {"statusCode": 0, **keys, "chatEnded": False, "messages": list(events), **more}
         data = {"messages": list(events), "chatEnded": False, **more}
         return {"status": {"code": "SUCCESS"}, "data": data}
 
