@@ -394,6 +394,14 @@ def test_a_download_is_its_bytes_and_its_header():
     assert (read.verdict, read.value) == (Verdict.GOOD, (b"\x00\xff", 'attachment; filename="a"'))
 
 
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf", b" \r\n"])
+def test_an_envelope_in_place_of_a_file_is_no_file(mark):
+    asked = call("download", file_id="1")
+    assert reply(asked, mark + b'{"statusCode": 2, "errors": []}').verdict is Verdict.REFUSED
+    assert reply(asked, mark + b'{"statusCode": "0"}').verdict is Verdict.BAD
+    assert reply(asked, mark + b'{"statusCode": 404}').value == (mark + b'{"statusCode": 404}', "")
+
+
 def test_the_address_of_an_answer_is_told_without_secrets():
     read = reply(call("refresh"), b"", 500)
     assert read.response.url == f"{BASE}/00048aAPEQJ8000U/refresh"

@@ -14,7 +14,7 @@ from webchat_fsm.core.facts import Arrival, Limits, Reply, Verdict
 from webchat_fsm.lifecycle.effects import Call
 from webchat_fsm.lifecycle.words import Json, Message, Response, Sender, SessionData
 from webchat_fsm.wire import lenient
-from webchat_fsm.wire.decoding import object_in, read_json
+from webchat_fsm.wire.decoding import object_in, read_json, text_of
 from webchat_fsm.wire.lenient import Amount, Moment, Position
 from webchat_fsm.wire.request import (
     FORM,
@@ -236,7 +236,9 @@ def read_file(call: Call, answer: HttpAnswer, url: str) -> Reply:
 
 def _is_envelope(answer: HttpAnswer) -> bool:
     """Whether the server says something in place of the file, which it would name."""
-    if "content-disposition" in answer.headers or not answer.body.lstrip().startswith(b"{"):
+    if "content-disposition" in answer.headers:
+        return False
+    if not text_of(answer.body[:64], answer.content_type).lstrip().startswith("{"):
         return False
     body = read_json(answer.body, answer.content_type).value
     return isinstance(body, dict) and _own(lenient.read(Envelope, body)[0])
