@@ -386,7 +386,7 @@ def cut_short(in_threads, eventually, stopwatch):
 
 def flying(transport):
     """Whether the request has come as far as to wait on a socket."""
-    return lambda: any(flight._sock is not None for flight in list(transport._flights._flights))
+    return lambda: any(flight._sock is not None for flight in list(transport._flights))
 
 
 def test_a_request_that_waits_for_its_answer_is_cut_and_the_next_goes_through(peer, http, ask, says, cut_short):

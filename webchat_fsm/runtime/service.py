@@ -144,15 +144,16 @@ class WebChatService(CommandFace, EventFace):
             return
         closings = self._closings
         saved = engine.load()
-        if not self._door.acquire(blocking=not self._inside):
-            return
-        try:
-            if self._closings != closings:
+        try:  # around the taking too: a signal may come between a call and what follows it
+            if not self._door.acquire(blocking=not self._inside) or self._closings != closings:
                 return
             self._driver.attach(engine)
             decision = engine.commit(Opened(saved=saved))
         finally:
-            self._door.release()
+            try:  # noqa: SIM105  (`suppress` is a function in Python, at whose entry a signal may come)
+                self._door.release()
+            except RuntimeError:
+                pass  # it was not taken
         try:
             engine.follow(decision)
         except BaseException:
@@ -174,13 +175,16 @@ class WebChatService(CommandFace, EventFace):
             self._end_first()
         deadline = monotonic() + min(timeout, LONGEST)
         left: Callable[[], float] = lambda: max(0.0, deadline - monotonic())  # noqa: E731
-        if not self._door.acquire(timeout=max(JUST_BEGUN, 0.0 if self._inside else left())):
-            self._engine.commit(Closed(), wait=False)  # another thread is closing, and ends the rest
-            return False
         try:
+            if not self._door.acquire(timeout=max(JUST_BEGUN, 0.0 if self._inside else left())):
+                self._engine.commit(Closed(), wait=False)  # another thread is closing, and ends the rest
+                return False
             return self._leave(left)
         finally:
-            self._door.release()
+            try:  # noqa: SIM105  (as in `open`)
+                self._door.release()
+            except RuntimeError:
+                pass
 
     def _leave(self, left: Callable[[], float]) -> bool:
         """Close what is open; no other thread opens it again before that is done."""
