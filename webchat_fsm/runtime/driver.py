@@ -166,6 +166,7 @@ class ThreadDriver:
         self._busy: dict[threading.Thread, float] = {}
         self._served: set[int] = set()
         self._closed = False
+        self._unstarted: RuntimeError | None = None
 
     def after_fork(self) -> None:
         """Have no threads, and serve nobody, in a child of a fork."""
@@ -235,6 +236,7 @@ class ThreadDriver:
 
     def _keep_time(self) -> None:
         while True:
+            self._complain()
             with self._mutex:
                 if self._keeper is not threading.current_thread():
                     return
@@ -252,6 +254,11 @@ class ThreadDriver:
             if served:
                 self._give_out(service)
                 self.wake(service)
+
+    def _complain(self) -> None:
+        error, self._unstarted = self._unstarted, None
+        if error is not None:
+            log.error("no further thread can be started; jobs of timers wait for one that is free", exc_info=error)
 
     def _until_next(self) -> float | None:
         """Seconds to the next timer; where jobs wait for a worker, it is looked again soon whether one can be hired."""
@@ -273,8 +280,8 @@ class ThreadDriver:
             worker = threading.Thread(target=self._work, name="webchat-fsm-worker", daemon=True)
             try:
                 worker.start()
-            except RuntimeError:
-                log.exception("no further thread can be started; the timers' jobs wait for one that is free")
+            except RuntimeError as error:
+                self._unstarted = error  # to be logged outside of the lock, which close() needs
                 return
             self._workers.add(worker)
 

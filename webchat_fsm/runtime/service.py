@@ -20,7 +20,7 @@ from webchat_fsm.lifecycle.effects import Call, Settled
 from webchat_fsm.lifecycle.events import EVENTS
 from webchat_fsm.lifecycle.table import State
 from webchat_fsm.lifecycle.words import Json
-from webchat_fsm.runtime import files, forks
+from webchat_fsm.runtime import files, forks, log_locks
 from webchat_fsm.runtime.arguments import UnsendableError, bus_value, prepared
 from webchat_fsm.runtime.bus import Plugin
 from webchat_fsm.runtime.carrier import carrier
@@ -138,6 +138,13 @@ class WebChatService(CommandFace, EventFace):
         cannot be read; the service then stays closed, as it does where it is closed while that is read, and inside a
         handler for which another thread's `close()` waits.
         """
+        try:
+            self._open()
+        except BaseException as error:
+            _calm(error)
+            raise
+
+    def _open(self) -> None:
         engine = self._engine
         if engine.session.opened:
             self._await_restore()
@@ -168,11 +175,18 @@ class WebChatService(CommandFace, EventFace):
         From any thread, inside a handler, twice. True when everything is gone; False after the timeout, or inside a
         handler, where the rest ends as the handler returns. Publishes nothing. The timeout counts from the end of the
         chat, whose request takes `ajaxTimeout` at most; a handler or a store that is called in this very thread is
-        waited for.
+        waited for. Nothing is logged here, as another thread may be held up in a handler of logging.
         """
         self._closings += 1
         if end:
             self._end_first()
+        try:
+            return self._close(timeout)
+        except BaseException as error:
+            _calm(error)
+            raise
+
+    def _close(self, timeout: float) -> bool:
         deadline = monotonic() + min(timeout, LONGEST)
         left: Callable[[], float] = lambda: max(0.0, deadline - monotonic())  # noqa: E731
         try:
@@ -310,7 +324,14 @@ class WebChatService(CommandFace, EventFace):
         rejected.__cause__ = settled.fault
         return rejected
 
-    def _give(self, rule: Rule, data: Mapping[str, Any] | None, by: By = By.USER) -> tuple[Settled, Call | None]:
+    def _give(self, rule: Rule, data: Mapping[str, Any] | None) -> tuple[Settled, Call | None]:
+        try:
+            return self._given(rule, data)
+        except BaseException as error:
+            _calm(error)
+            raise
+
+    def _given(self, rule: Rule, data: Mapping[str, Any] | None, by: By = By.USER) -> tuple[Settled, Call | None]:
         if data is not None and not isinstance(data, Mapping):
             raise TypeError(f"the data of {rule.name} must be a mapping, not {type(data).__name__}")
         asked = Asked(command=rule.name, data=prepared(self._engine, self.config, rule.name, data or {}), by=by)
@@ -491,6 +512,12 @@ class WebChatService(CommandFace, EventFace):
         answered = self._engine.run_timer(Timer.POLL)
         self._drain()
         return bool(answered)
+
+
+def _calm(error: BaseException) -> None:
+    """After an interruption, leave no lock of logging with this thread."""
+    if not isinstance(error, Exception):
+        log_locks.give_back()
 
 
 def _demand(argument: str, given: object, protocol: type, wanted: str) -> None:
