@@ -31,7 +31,8 @@ class TlsRelay:
 
     def _serve(self, connection: socket.socket) -> None:
         with suppress(OSError), socket.create_connection(("127.0.0.1", self._target)) as inner:
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            for one in (connection, inner):
+                one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             with self._context.wrap_socket(connection, server_side=True) as outer:
                 self._open |= {inner, outer}
                 back = threading.Thread(target=self._pump, args=(inner, outer), name="relay", daemon=True)

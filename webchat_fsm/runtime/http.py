@@ -91,7 +91,7 @@ class _Incoming(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: Any, /) -> int:
+    def readinto(self, buffer: Any, /, *args: Any, **kwargs: Any) -> int:
         data = self._connection.stream.read(self._connection.flight, len(buffer))
         buffer[: len(data)] = data
         return len(data)
