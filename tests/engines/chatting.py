@@ -74,6 +74,23 @@ def cut(url: str) -> dict[str, object]:
     return {"closed": closed, "told": told, "took": time.monotonic() - began}
 
 
+def given_up(url: str, engine: str) -> dict[str, object]:
+    """A timeout of gevent's around a command passes through, and the chat can be closed."""
+    if not engine.startswith("gevent"):
+        return {"passed": True, "closed": True}
+    import gevent
+
+    chat = WebChatService({"dataURL": url, "ajaxTimeout": 30_000})
+    chat.open()
+    passed = False
+    try:
+        with gevent.Timeout(0.2):
+            chat.start_chat(nickname="Jonny")
+    except gevent.Timeout:
+        passed = chat.state == "idle"
+    return {"passed": passed, "closed": chat.close()}
+
+
 def main() -> None:
     config = json.loads(sys.argv[2])
     stop, ticks = threading.Event(), []
@@ -82,6 +99,7 @@ def main() -> None:
         "chat": whole_chat(config, "from a child"),
         "late": late(silent_server(), ticks),
         "cut": cut(silent_server()),
+        "given up": given_up(silent_server(), sys.argv[1]),
     }
     stop.set()
     print(json.dumps(told), flush=True)

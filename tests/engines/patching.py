@@ -7,9 +7,7 @@ def patch(engine: str) -> None:
     """Patch for `gevent`, `eventlet`, or with neither for `threads`; `-late` is said where the library comes first."""
     name, _, late = engine.partition("-")
     if late:
-        import webchat_fsm.runtime.http
-        import webchat_fsm.runtime.websocket
-        import webchat_fsm.runtime.service  # noqa: F401
+        pass
     if name == "gevent":
         from gevent import monkey
 

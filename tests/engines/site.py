@@ -1,4 +1,4 @@
-"""A child process: the embedded server, plain and under TLS, until its input ends. Says where it is, as one JSON line."""
+"""A child process: the embedded server, plain and under TLS, until its input ends. Prints its addresses as JSON."""
 
 from __future__ import annotations
 

@@ -66,6 +66,8 @@ def checked(told: dict, text: str) -> None:
 @pytest.mark.parametrize("security", ["plain", "tls"])
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_whole_chat_under_an_engine(site, engine, security, transport):
+    if engine == "threads" and not REQUIRED:
+        pytest.skip("tried in the other tests of threads, and here where WEBCHAT_REQUIRE asks for all engines")
     needs(*{engine.partition("-")[0]} - {"threads"}, *["websockets"] * (transport == "websocket"))
     command = [sys.executable, "-m", "tests.engines.chatting", engine, site(transport, security)]
     done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=50)
@@ -79,6 +81,7 @@ def test_a_whole_chat_under_an_engine(site, engine, security, transport):
     assert told["cut"]["closed"]
     assert told["cut"]["took"] < 2.0
     assert len(told["cut"]["told"]) == 1
+    assert told["given up"] == {"passed": True, "closed": True}
 
 
 def test_a_service_made_before_the_patch_says_so_as_it_opens():
@@ -91,7 +94,7 @@ def test_a_service_made_before_the_patch_says_so_as_it_opens():
 def started_gunicorn(kind: str, config: str, log: Path) -> tuple[subprocess.Popen[str], int]:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    bind = ["-b", f"127.0.0.1:{port}", "-k", kind, "--graceful-timeout", "5", "--no-control-socket"]
+    bind = ["-b", f"127.0.0.1:{port}", "-k", kind, "--graceful-timeout", "5"]
     command = [sys.executable, "-m", "gunicorn", *bind, "tests.engines.wsgi:application"]
     with log.open("w") as out:
         child = subprocess.Popen(command, cwd=ROOT, env=environment(CHAT_CONFIG=config), stdout=out, stderr=out)

@@ -1,4 +1,4 @@
-"""Ctrl-C strikes at every entry of a function under a command, in foreign modules too, on every transport, plain and TLS.
+"""Ctrl-C strikes at every entry of a function under a command, in foreign modules too, on every transport.
 
 Wherever it came: the command raises it, another thread's `close(2.0)` returns in time, and the chat goes on afterwards.
 """
@@ -35,8 +35,8 @@ TRANSPORTS = ["v2", "v3", "cometd", "websocket"]
 class Strike:
     """Raises `KeyboardInterrupt` as this thread enters a function in Python for the n-th time.
 
-    The resumption of a generator is left out: a signal strikes inside of it, where its `finally` is heeded; an exception
-    of a profile function does not.
+    The resumption of a generator is left out: a signal strikes inside of it, where its `finally` is heeded; an
+    exception of a profile function does not.
     """
 
     def __init__(self, number: int):
