@@ -10,6 +10,7 @@ import inspect
 import logging
 import os
 import random
+import subprocess
 import sys
 import threading
 import time
@@ -204,6 +205,26 @@ def test_ctrl_c_under_a_send_leaves_close_and_the_chat_alive(site, transport):
     assert count > 200
     for number in random.sample(range(1, count), 4):
         assert struck(config, DEEDS["send"], number)
+
+
+FIRST_CHAT = """
+import sys
+from webchat_fsm import WebChatService
+chat = WebChatService({"dataURL": sys.argv[1], "xhrFields": {"withCredentials": True}})
+before = set(sys.modules)
+chat.open()
+chat.start_chat(nickname="Jonny")
+assert chat.send_message("hi").wait(10.0)
+chat.end_chat()
+chat.close()
+print(sorted(set(sys.modules) - before))
+"""
+
+
+def test_a_first_chat_imports_nothing_as_imports_are_locked_in_python(site):
+    command = [sys.executable, "-c", FIRST_CHAT, site.front.data_url()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    assert done.stdout == "[]\n", done.stderr
 
 
 @pytest.mark.soak

@@ -263,7 +263,7 @@ class Urllib3Http:
                 raise
             except Exception as error:  # of http.client, urllib3, ssl, a patched socket: of whatever kind
                 if flight.was_cut or not left or flight.connected or not _stale(error):
-                    raise _told(error, request, flight) from _shown(error)
+                    raise _told(error, request, flight) from shown(error)
             left -= 1
             request = replace(request, url=request.repeat_url or request.url)
 
@@ -465,7 +465,7 @@ def _quotes(error: Exception) -> bool:
     return isinstance(error, ValueError | http.client.InvalidURL) and not isinstance(error, OSError)
 
 
-def _shown(error: Exception) -> Exception:
+def shown(error: Exception) -> Exception:
     """The error as a cause, without the text of one that quotes."""
     if _quotes(error):
         return ValueError(f"{type(error).__name__}, whose text is left out as it quotes what was to be sent")

@@ -10,6 +10,7 @@ No lock is taken here on the way of a request or of a cut, so a signal leaves no
 
 from __future__ import annotations
 
+import encodings.idna  # noqa: F401  (else the first connection imports it, under a lock that a signal may leave taken)
 import os
 import socket
 import ssl

@@ -25,7 +25,7 @@ from websockets.uri import parse_uri
 from webchat_fsm.config import Config
 from webchat_fsm.errors import TransportError
 from webchat_fsm.runtime import clock, sockets
-from webchat_fsm.runtime.http import BROKEN, CUT, LATE, LOST, TOO_LARGE, Urllib3Http
+from webchat_fsm.runtime.http import BROKEN, CUT, LATE, LOST, TOO_LARGE, Urllib3Http, shown
 from webchat_fsm.runtime.sockets import Flight, Flights, Stream
 from webchat_fsm.wire.cometd import FILE_OPERATIONS, over_websocket
 from webchat_fsm.wire.correspondence import HANDSHAKE, Correspondence, FrameError, Question
@@ -132,7 +132,7 @@ class WebsocketHttp:
         except Exception as error:  # of `websockets`, ssl, a patched socket: of whatever kind
             silent = isinstance(error, TimeoutError) and self._line is not None and self._line.mute
             self._mute = self._mute or (silent and question.channel == HANDSHAKE)
-            raise TransportError(f"{request.operation}: {_told(error, request, flight)}") from error
+            raise TransportError(f"{request.operation}: {_told(error, request, flight)}") from shown(error)
         finally:
             self._flights.discard(flight)
 
