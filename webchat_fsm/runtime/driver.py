@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
+from webchat_fsm.errors import WebChatError
 from webchat_fsm.runtime import forks
 from webchat_fsm.runtime.clock import LONGEST, Clock, SystemClock, WallClock
 
@@ -125,12 +126,6 @@ Where jobs wait for a worker, that is how often it is looked whether one can be 
 """
 
 
-class _Own(threading.local):
-    """What this thread does."""
-
-    working_for: int | None = None
-
-
 class ThreadDriver:
     """Runs timers in the background: one thread keeps the time, workers make the requests.
 
@@ -149,7 +144,7 @@ class ThreadDriver:
         self.clock: Clock = SystemClock()
         self._most, self._idle_limit = workers, idle
         self._order = itertools.count()
-        self._own = _Own()
+        self._working_for: dict[int, int] = {}  # by the number of the worker's thread
         self._begin()
         forks.prepare(self)
 
@@ -166,6 +161,7 @@ class ThreadDriver:
         self._busy: dict[threading.Thread, float] = {}
         self._served: set[int] = set()
         self._closed = False
+        self._unstarted: RuntimeError | None = None
 
     def after_fork(self) -> None:
         """Have no threads, and serve nobody, in a child of a fork."""
@@ -179,7 +175,13 @@ class ThreadDriver:
         return [thread for thread in known if thread.is_alive()]
 
     def attach(self, service: Timed) -> None:
-        """Serve a service from now on; the time keeper starts with the first."""
+        """Serve a service from now on; the time keeper starts with the first.
+
+        Raises `WebChatError` where gevent or eventlet has replaced the threads since the driver was made: its locks
+        would hold up all that take turns in one thread.
+        """
+        if type(self._mutex) is not type(threading.RLock()):
+            raise WebChatError("the standard library was patched after this service was made: patch it before")
         with self._mutex:
             self._closed = False
             self._served.add(id(service))
@@ -201,7 +203,7 @@ class ThreadDriver:
             kept = deque(job for job in self._jobs if job[0] is not service)
             running = self._running.get(key, 0) - (len(self._jobs) - len(kept))
             self._jobs, self._running[key] = kept, running
-            own = self._own.working_for == key
+            own = self._working_for.get(threading.get_ident()) == key
             self._changed.wait_for(lambda: self._running.get(key, 0) <= own, min(timeout, LONGEST))
             if not self._running.get(key):
                 self._running.pop(key, None)
@@ -235,6 +237,7 @@ class ThreadDriver:
 
     def _keep_time(self) -> None:
         while True:
+            self._complain()
             with self._mutex:
                 if self._keeper is not threading.current_thread():
                     return
@@ -252,6 +255,15 @@ class ThreadDriver:
             if served:
                 self._give_out(service)
                 self.wake(service)
+
+    def _complain(self) -> None:
+        error, self._unstarted = self._unstarted, None
+        if error is None:
+            return
+        if "interpreter shutdown" in str(error):  # from 3.12 on, for a program that exits without close()
+            log.debug("the program exits, so no further thread can be started: %s", error)
+        else:
+            log.error("no further thread can be started; jobs of timers wait for one that is free", exc_info=error)
 
     def _until_next(self) -> float | None:
         """Seconds to the next timer; where jobs wait for a worker, it is looked again soon whether one can be hired."""
@@ -273,11 +285,8 @@ class ThreadDriver:
             worker = threading.Thread(target=self._work, name="webchat-fsm-worker", daemon=True)
             try:
                 worker.start()
-            except RuntimeError as refused:
-                if "interpreter shutdown" in str(refused):  # from 3.12 on, for a program that exits without close()
-                    log.debug("the program exits, so no further thread can be started: %s", refused)
-                else:
-                    log.exception("no further thread can be started; the timers' jobs wait for one that is free")
+            except RuntimeError as error:
+                self._unstarted = error  # to be logged outside of the lock, which close() needs
                 return
             self._workers.add(worker)
 
@@ -289,13 +298,13 @@ class ThreadDriver:
     def _work(self) -> None:
         while (taken := self._next_job()) is not None:
             service, job = taken
-            self._own.working_for = id(service)
+            self._working_for[threading.get_ident()] = id(service)
             try:
                 job()
             except BaseException:  # a handler may raise SystemExit; the thread must go on serving the others
                 log.exception("a timer's job failed")
             finally:
-                self._own.working_for = None
+                self._working_for.pop(threading.get_ident(), None)
                 with self._mutex:
                     self._busy.pop(threading.current_thread(), None)
                     self._finished(id(service))

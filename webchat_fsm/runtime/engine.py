@@ -92,7 +92,7 @@ class Engine:
                 except BaseException:
                     self._publish(decision, before, hold, there=self.outbox.position > before)
                     raise
-            self._tell(decision)
+            self._tell(decision, quiet=isinstance(step, Closed))
             self._carry_out(decision, wait)
             hold.lifted = True
             self._wake()
@@ -135,9 +135,11 @@ class Engine:
         if Trigger.CLOSE in triggers:
             self.outbox.seal()
 
-    def _tell(self, decision: Decision) -> None:
+    def _tell(self, decision: Decision, *, quiet: bool) -> None:
         if self.recorder is not None:
             self.recorder.flush()
+        if quiet:  # close() waits for nothing that another thread may hold, such as the lock of a handler of logging
+            return
         for row in decision.rows:
             log.debug("%s: %s -> %s", row.trigger, row.source, row.dest)
         if decision.warning:

@@ -20,7 +20,7 @@ from webchat_fsm.lifecycle.effects import Call, Settled
 from webchat_fsm.lifecycle.events import EVENTS
 from webchat_fsm.lifecycle.table import State
 from webchat_fsm.lifecycle.words import Json
-from webchat_fsm.runtime import files, forks
+from webchat_fsm.runtime import files, forks, log_locks
 from webchat_fsm.runtime.arguments import UnsendableError, bus_value, prepared
 from webchat_fsm.runtime.bus import Plugin
 from webchat_fsm.runtime.carrier import carrier
@@ -140,21 +140,29 @@ class WebChatService(CommandFace, EventFace):
         cannot be read; the service then stays closed, as it does where it is closed while that is read, and inside a
         handler for which another thread's `close()` waits.
         """
+        try:
+            self._open()
+        except BaseException as error:
+            _calm(error)
+            raise
+
+    def _open(self) -> None:
         engine = self._engine
         if engine.session.opened:
             self._await_restore()
             return
         closings = self._closings
         saved = engine.load()
-        if not self._door.acquire(blocking=not self._inside):
-            return
-        try:
-            if self._closings != closings:
+        try:  # around the taking too: a signal may come between a call and what follows it
+            if not self._door.acquire(blocking=not self._inside) or self._closings != closings:
                 return
             self._driver.attach(engine)
             decision = engine.commit(Opened(saved=saved))
         finally:
-            self._door.release()
+            try:  # noqa: SIM105  (`suppress` is a function in Python, at whose entry a signal may come)
+                self._door.release()
+            except RuntimeError:
+                pass  # it was not taken
         try:
             engine.follow(decision)
         except BaseException:
@@ -169,20 +177,30 @@ class WebChatService(CommandFace, EventFace):
         From any thread, inside a handler, twice. True when everything is gone; False after the timeout, or inside a
         handler, where the rest ends as the handler returns. Publishes nothing. The timeout counts from the end of the
         chat, whose request takes `ajaxTimeout` at most; a handler or a store that is called in this very thread is
-        waited for.
+        waited for. Nothing is logged here, as another thread may be held up in a handler of logging.
         """
         self._closings += 1
         if end:
             self._end_first()
+        try:
+            return self._close(timeout)
+        except BaseException as error:
+            _calm(error)
+            raise
+
+    def _close(self, timeout: float) -> bool:
         deadline = monotonic() + min(timeout, LONGEST)
         left: Callable[[], float] = lambda: max(0.0, deadline - monotonic())  # noqa: E731
-        if not self._door.acquire(timeout=max(JUST_BEGUN, 0.0 if self._inside else left())):
-            self._engine.commit(Closed(), wait=False)  # another thread is closing, and ends the rest
-            return False
         try:
+            if not self._door.acquire(timeout=max(JUST_BEGUN, 0.0 if self._inside else left())):
+                self._engine.commit(Closed(), wait=False)  # another thread is closing, and ends the rest
+                return False
             return self._leave(left)
         finally:
-            self._door.release()
+            try:  # noqa: SIM105  (as in `open`)
+                self._door.release()
+            except RuntimeError:
+                pass
 
     def _leave(self, left: Callable[[], float]) -> bool:
         """Close what is open; no other thread opens it again before that is done."""
@@ -309,7 +327,14 @@ class WebChatService(CommandFace, EventFace):
         rejected.__cause__ = settled.fault
         return rejected
 
-    def _give(self, rule: Rule, data: Mapping[str, Any] | None, by: By = By.USER) -> tuple[Settled, Call | None]:
+    def _give(self, rule: Rule, data: Mapping[str, Any] | None) -> tuple[Settled, Call | None]:
+        try:
+            return self._given(rule, data)
+        except BaseException as error:
+            _calm(error)
+            raise
+
+    def _given(self, rule: Rule, data: Mapping[str, Any] | None, by: By = By.USER) -> tuple[Settled, Call | None]:
         if data is not None and not isinstance(data, Mapping):
             raise TypeError(f"the data of {rule.name} must be a mapping, not {type(data).__name__}")
         asked = Asked(command=rule.name, data=prepared(self._engine, self.config, rule.name, data or {}), by=by)
@@ -490,6 +515,12 @@ class WebChatService(CommandFace, EventFace):
         answered = self._engine.run_timer(Timer.POLL)
         self._drain()
         return bool(answered)
+
+
+def _calm(error: BaseException) -> None:
+    """After an interruption, leave no lock of logging with this thread."""
+    if not isinstance(error, Exception):
+        log_locks.give_back()
 
 
 def _demand(argument: str, given: object, protocol: type, wanted: str) -> None:
