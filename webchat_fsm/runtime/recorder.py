@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
 from webchat_fsm.config import Config
@@ -9,6 +11,8 @@ from webchat_fsm.core.facts import Moment, Step
 from webchat_fsm.core.session import Session
 from webchat_fsm.lifecycle.effects import Call, Decision
 from webchat_fsm.wire.request import HttpAnswer, Request
+
+log = logging.getLogger("webchat_fsm")
 
 
 @runtime_checkable
@@ -34,3 +38,51 @@ class Recorder(Protocol):
     def flush(self) -> None:
         """Write down what was noted. Called with no lock held."""
         ...
+
+
+class Guarded:
+    """A recorder that stands between a service and the one it was given: what that raises ends the recording alone.
+
+    One line in the log says so. Nothing is recorded after it, as a recording with a hole in it cannot be replayed.
+    """
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder: Recorder | None = recorder
+
+    def begun(self, config: Config) -> None:
+        """Begin; the `ValueError` of a recorder that records another service already is the caller's."""
+        recorder = self._recorder
+        try:
+            self._give("begun", lambda: recorder and recorder.begun(config), ValueError)
+        except ValueError:
+            self._recorder = None
+            raise
+
+    def stepped(self, session: Session, step: Step, now: Moment, decision: Decision) -> None:
+        """Hand on a step."""
+        if (recorder := self._recorder) is not None:
+            self._give("stepped", lambda: recorder.stepped(session, step, now, decision))
+
+    def requested(self, call: Call, request: Request, now: Moment) -> None:
+        """Hand on a request."""
+        if (recorder := self._recorder) is not None:
+            self._give("requested", lambda: recorder.requested(call, request, now))
+
+    def answered(self, call: Call, answer: HttpAnswer) -> None:
+        """Hand on an answer."""
+        if (recorder := self._recorder) is not None:
+            self._give("answered", lambda: recorder.answered(call, answer))
+
+    def flush(self) -> None:
+        """Let what was noted be written down."""
+        if (recorder := self._recorder) is not None:
+            self._give("flush", recorder.flush)
+
+    def _give(self, name: str, hand_on: Callable[[], object], passed: type[Exception] | tuple[()] = ()) -> None:
+        try:
+            hand_on()
+        except passed:
+            raise
+        except Exception:  # a diagnostic never raises into a command or a poll
+            self._recorder = None
+            log.exception("the recorder failed in %s: the recording ends here, the chat goes on without it", name)

@@ -35,7 +35,7 @@ from webchat_fsm.runtime.http import Http
 from webchat_fsm.runtime.keeper import Keeper
 from webchat_fsm.runtime.outcome import Outcome
 from webchat_fsm.runtime.receipt import Receipt
-from webchat_fsm.runtime.recorder import Recorder
+from webchat_fsm.runtime.recorder import Guarded, Recorder
 from webchat_fsm.runtime.store import MemoryStore, SessionStore
 from webchat_fsm.runtime.waiting import Reader, check_event
 
@@ -104,9 +104,9 @@ class WebChatService(CommandFace, EventFace):
         keeper = Keeper(kept_by(self.config, MemoryStore() if store is None else store))
         self._engine = Engine(self.config, http or carrier(self.config), keeper, self._driver, outbox)
         self._engine.on_delivered = self._delivered
-        self._engine.recorder = recorder
         if recorder is not None:
-            recorder.begun(self.config)
+            self._engine.recorder = Guarded(recorder)
+            self._engine.recorder.begun(self.config)
         self._reader = Reader(self._engine)
         self._subscriptions: dict[str, tuple[Subscription, ...]] = {}
         self._plugins: tuple[Plugin, ...] = ()

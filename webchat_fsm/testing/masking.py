@@ -14,9 +14,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 from urllib.parse import parse_qsl
 
-import msgspec
-
 from webchat_fsm.core.transcript import Prefilters
+from webchat_fsm.lifecycle.encoding import DEEPEST, TOO_DEEP, json_to_keep, spelling
 from webchat_fsm.lifecycle.words import MASK, Json
 from webchat_fsm.wire.nexus_v3 import session_of
 
@@ -98,7 +97,7 @@ class Mask:
                 text = text.replace(secret, placeholder)
         return text
 
-    def keyed(self, key: str, value: Any, hides: Hides, *, own: bool = False) -> Any:
+    def keyed(self, key: str, value: Any, hides: Hides, *, own: bool = False, level: int = 0) -> Any:
         """A value that stands under a key; `own` where the user sent it, so that user data are the user's."""
         plain = _plain(key)
         if plain in OTHER_SECRETS:
@@ -109,14 +108,18 @@ class Mask:
             return veiled(value)
         if plain in TEXTS and isinstance(value, str) and hides(value):
             return self.hidden(value)
-        return self.value(value, hides, own=own)
+        return self.value(value, hides, own=own, level=level)
 
-    def value(self, value: Any, hides: Hides, *, own: bool = False) -> Any:
-        """A JSON value without secrets."""
+    def value(self, value: Any, hides: Hides, *, own: bool = False, level: int = 0) -> Any:
+        """A JSON value without secrets; what is nested too deep for a reader of the recording is left out."""
+        if isinstance(value, Mapping | list | tuple) and level >= DEEPEST:
+            return TOO_DEEP
+        inside = level + 1
         if isinstance(value, Mapping):
-            return {str(key): self.keyed(str(key), inner, hides, own=own) for key, inner in value.items()}
+            named = [(spelling(key), inner) for key, inner in value.items()]
+            return {key: self.keyed(key, inner, hides, own=own, level=inside) for key, inner in named}
         if isinstance(value, list | tuple):
-            return [self.value(inner, hides, own=own) for inner in value]
+            return [self.value(inner, hides, own=own, level=inside) for inner in value]
         return self.text(value) if isinstance(value, str) else value
 
     def answer(self, body: str, hides: Hides) -> str:
@@ -147,7 +150,11 @@ class Mask:
         for name, value in pairs:
             parts = re.split(r"[\[\]]+", name)
             own = (all_own and len(parts) > 1) or any(_plain(part) in USERS_OWN for part in parts)
-            kept = MASK if own and value else self.keyed([part for part in parts if part][-1], value, hides)
+            kept = (
+                MASK
+                if own and value
+                else self.keyed(next((part for part in reversed(parts) if part), ""), value, hides)
+            )
             fields[name] = kept if name not in fields else [*_listed(fields[name]), kept]
         return fields
 
@@ -201,4 +208,4 @@ def _token_like(value: str) -> str:
         "participantId": named.participant_id,
         "transportId": named.transport_id,
     }
-    return ".".join(("e30", base64.urlsafe_b64encode(msgspec.json.encode(claims)).rstrip(b"=").decode(), "masked"))
+    return ".".join(("e30", base64.urlsafe_b64encode(json_to_keep(claims)).rstrip(b"=").decode(), "masked"))

@@ -38,6 +38,7 @@ from webchat_fsm.core.session import Session, Settings
 from webchat_fsm.errors import ConfigError, TransportError
 from webchat_fsm.lifecycle.commands import COMMANDS, By
 from webchat_fsm.lifecycle.effects import Call, Decision, SavedSession
+from webchat_fsm.lifecycle.encoding import json_to_keep, read_json, utf8
 from webchat_fsm.lifecycle.table import Flag, State, Transport
 from webchat_fsm.lifecycle.words import FileToSend, Json, Message, Participant, Response
 from webchat_fsm.testing.masking import HIDDEN, HiddenAgain, Mask
@@ -221,7 +222,7 @@ class Player:
             return silent(line["url"], TransportError(line["fault"]))
         if "trouble" in line:
             return Reply(verdict=Verdict.BAD, response=Response(errors=line["trouble"]))
-        body = base64.b64decode(line["bytes"]) if "bytes" in line else line.get("body", "").encode()
+        body = base64.b64decode(line["bytes"]) if "bytes" in line else utf8(line.get("body", ""))
         answer = HttpAnswer(status=line["status"], headers=line["headers"], body=body)
         reply = self._dialect.reply(call, answer)
         return _with_shown(reply, line["shown"]) if "shown" in line else reply
@@ -243,7 +244,7 @@ def _was_hidden(text: str) -> bool:
 
 def _json(value: Any) -> Any:
     """A value as it looks after a journey through a file."""
-    return msgspec.json.decode(msgspec.json.encode(value, enc_hook=str))
+    return read_json(json_to_keep(value))
 
 
 def _with_shown(reply: Reply, shown: Json) -> Reply:
