@@ -48,41 +48,46 @@ class Guarded:
 
     def __init__(self, recorder: Recorder) -> None:
         self._recorder: Recorder | None = recorder
+        self._failure: tuple[str, Exception] | None = None
 
     def begun(self, config: Config) -> None:
         """Begin; the `ValueError` of a recorder that records another service already is the caller's."""
-        recorder = self._recorder
-        try:
-            self._give("begun", lambda: recorder and recorder.begun(config), ValueError)
-        except ValueError:
-            self._recorder = None
-            raise
+        self._give("begun", lambda recorder: recorder.begun(config))
+        failure = self._failure
+        if failure is not None and isinstance(failure[1], ValueError):
+            raise failure[1]
+        self._report()
 
     def stepped(self, session: Session, step: Step, now: Moment, decision: Decision) -> None:
-        """Hand on a step."""
-        if (recorder := self._recorder) is not None:
-            self._give("stepped", lambda: recorder.stepped(session, step, now, decision))
+        """Hand on a step; a failure is logged with the next flush, as the session's lock is held here."""
+        self._give("stepped", lambda recorder: recorder.stepped(session, step, now, decision))
 
     def requested(self, call: Call, request: Request, now: Moment) -> None:
         """Hand on a request."""
-        if (recorder := self._recorder) is not None:
-            self._give("requested", lambda: recorder.requested(call, request, now))
+        self._give("requested", lambda recorder: recorder.requested(call, request, now))
+        self._report()
 
     def answered(self, call: Call, answer: HttpAnswer) -> None:
         """Hand on an answer."""
-        if (recorder := self._recorder) is not None:
-            self._give("answered", lambda: recorder.answered(call, answer))
+        self._give("answered", lambda recorder: recorder.answered(call, answer))
+        self._report()
 
     def flush(self) -> None:
         """Let what was noted be written down."""
-        if (recorder := self._recorder) is not None:
-            self._give("flush", recorder.flush)
+        self._give("flush", lambda recorder: recorder.flush())
+        self._report()
 
-    def _give(self, name: str, hand_on: Callable[[], object], passed: type[Exception] | tuple[()] = ()) -> None:
+    def _give(self, name: str, hand_on: Callable[[Recorder], object]) -> None:
+        if self._recorder is None:
+            return
         try:
-            hand_on()
-        except passed:
-            raise
-        except Exception:  # a diagnostic never raises into a command or a poll
-            self._recorder = None
-            log.exception("the recorder failed in %s: the recording ends here, the chat goes on without it", name)
+            hand_on(self._recorder)
+        except Exception as error:  # a diagnostic never raises into a command or a poll
+            self._recorder, self._failure = None, (name, error)
+
+    def _report(self) -> None:
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            name, error = failure
+            text = "the recorder failed in %s: the recording ends here, the chat goes on without it"
+            log.error(text, name, exc_info=error)
