@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from webchat_fsm.core import link, on_command, on_reply
+from webchat_fsm.core import defects, link, on_command, on_reply
 from webchat_fsm.core.facts import Asked, Closed, Due, Interrupted, Moment, Opened, Replied, Step, Timer
 from webchat_fsm.core.session import Session
 from webchat_fsm.core.turn import Turn
@@ -14,7 +14,26 @@ FOREIGN = "the saved session is one of another transport or chat server; it is k
 
 
 def decide(session: Session, step: Step, now: Moment) -> Decision:
-    """Take one step. Pure but for the session, which it moves: no I/O, no clock, no code of the user."""
+    """Take one step. Pure but for the session, which it moves: no I/O, no clock, no code of the user.
+
+    What raises half way is undone, and decided anew as a defect: a failed poll, or a rejected command.
+    """
+    mark = session.mark()
+    try:
+        if isinstance(step, Replied) and step.reply.defect:
+            return defects.decide(session, step, now)
+        return _decided(session, step, now)
+    except Exception as error:  # nobody knows what a defect raises
+        session.back_to(mark)
+        mark = session.mark()
+        try:
+            return defects.decide(session, step, now, error)
+        except Exception:
+            session.back_to(mark)
+            raise error from None
+
+
+def _decided(session: Session, step: Step, now: Moment) -> Decision:
     turn = Turn(session, now)
     match step:
         case Asked():

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from webchat_fsm.config import Config
 from webchat_fsm.core.decide import decide
+from webchat_fsm.core.defects import unread
 from webchat_fsm.core.facts import (
     Arrival,
     Asked,
@@ -27,11 +28,12 @@ from webchat_fsm.core.facts import (
     Verdict,
 )
 from webchat_fsm.core.session import Session, Settings
-from webchat_fsm.errors import TransportError, WebChatError
+from webchat_fsm.errors import TransportError
 from webchat_fsm.lifecycle.effects import Call, Decision, Delivered, Forget, Publish, Save, SavedSession, Settled
 from webchat_fsm.lifecycle.table import State, Trigger
 from webchat_fsm.lifecycle.words import FileToSend, Json, Response
 from webchat_fsm.runtime.clock import monotonic
+from webchat_fsm.runtime.defects import Defects
 from webchat_fsm.runtime.delivery import ChatEvent, Hold, Outbox, UserCode
 from webchat_fsm.runtime.driver import Driver, Job, ManualDriver
 from webchat_fsm.runtime.forks import Forked
@@ -39,7 +41,7 @@ from webchat_fsm.runtime.http import Http
 from webchat_fsm.runtime.keeper import Keeper
 from webchat_fsm.runtime.recorder import Recorder
 from webchat_fsm.wire.dialects import dialect_of
-from webchat_fsm.wire.request import silent
+from webchat_fsm.wire.request import HttpAnswer, answered, bare, silent
 
 log = logging.getLogger("webchat_fsm")
 
@@ -64,6 +66,7 @@ class Engine:
         self._http = http
         self._dialect = dialect_of(config)
         self._last_preview = ""
+        self.defects = Defects()
 
     # -- one step --------------------------------------------------------------------------------------------------
 
@@ -136,6 +139,9 @@ class Engine:
     def _tell(self, decision: Decision) -> None:
         if self.recorder is not None:
             self.recorder.flush()
+        if decision.defect is not None:
+            self.defects.note(decision.defect)
+        self.defects.report()
         for row in decision.rows:
             log.debug("%s: %s -> %s", row.trigger, row.source, row.dest)
         if decision.warning:
@@ -178,13 +184,23 @@ class Engine:
         while (call := decision.call) is not None:
             try:
                 self.outbox.drain(wait=False)
-                reply = self._preprocessed(call, self._perform(call))
+                reply = self._reply(call)
                 decision = self.commit(Replied(call=call, reply=reply))
             except BaseException:
                 self.forsake(decision)
                 raise
             settled = settled or decision.settled
         return settled, first
+
+    def _reply(self, call: Call) -> Reply:
+        """Make a request, and read its answer; what is raised by a defect of our own counts as a bad answer."""
+        reply: Reply | None = None
+        try:
+            reply = self._perform(call)
+            return self._preprocessed(call, reply)
+        except Exception as error:  # nobody knows what a defect raises
+            self.defects.note(error)
+            return unread(call, error, reply.response if reply is not None else None)
 
     def _perform(self, call: Call) -> Reply:
         self._pause(call)
@@ -196,6 +212,8 @@ class Engine:
         try:
             request = self._dialect.request(call)
         except (ValueError, TypeError, RecursionError) as error:
+            if call.command in ("", "poll"):  # nothing was given
+                raise
             told = {"code": 0, "text": f"{call.operation}: what was given cannot be sent: {type(error).__name__}"}
             return Reply(verdict=Verdict.BAD, response=Response(errors=[told]))
         if self.recorder is not None:
@@ -204,9 +222,19 @@ class Engine:
             answer = self._http.send(replace(request, wanted=partial(self._wanted, call)))
         except TransportError as error:
             return silent(request.url, error)
+        except Exception as error:  # a way to the server that is the user's, or a library below, may raise anything
+            self.defects.note(error)
+            return unread(call, error, Response(url=bare(request.url)), silent=True)
         if self.recorder is not None:
             self.recorder.answered(call, answer)
-        return self._dialect.reply(call, answer)
+        return self._read(call, answer, bare(request.url))
+
+    def _read(self, call: Call, answer: HttpAnswer, url: str) -> Reply:
+        try:
+            return self._dialect.reply(call, answer)
+        except Exception as error:
+            self.defects.note(error)
+            return unread(call, error, answered(answer, url))
 
     def _wanted(self, call: Call) -> bool:
         """Whether the session of a call is still open here."""
@@ -317,8 +345,10 @@ class Engine:
             raise
         try:
             settled, _ = self.run(Due(timer=timer, preview=preview))
-        except WebChatError:
-            log.exception("the timer %s failed", timer)
+        except Exception as error:
+            self.defects.note(error)
+            self.defects.report()
+            self._put_back(timer)
             return False
         finally:
             self.outbox.drain(wait=False)

@@ -61,7 +61,8 @@ class Health(Struct, frozen=True, kw_only=True):
     """How a service does.
 
     In seconds: `last_poll` since the last answered one, `poll_in_flight` since one went out that is not answered yet,
-    `next_poll` until the next. `failures` in a row, the names of live `threads`, and what hinders the store.
+    `next_poll` until the next. `failures` in a row, the names of live `threads`, and what hinders the store. `defects`
+    counts what this library itself has raised while requests were made and answers read: please report them.
     """
 
     last_poll: float | None
@@ -70,6 +71,7 @@ class Health(Struct, frozen=True, kw_only=True):
     next_poll: float | None
     threads: tuple[str, ...]
     store_failure: str
+    defects: int = 0
 
 
 class WebChatService(CommandFace, EventFace):
@@ -258,6 +260,7 @@ class WebChatService(CommandFace, EventFace):
                 next_poll=None if due is None else max(0.0, due - now.timer),
                 threads=tuple(thread.name for thread in getattr(self._driver, "threads", ())),
                 store_failure=engine.keeper.failure,
+                defects=engine.defects.count,
             )
 
     # -- commands --------------------------------------------------------------------------------------------------

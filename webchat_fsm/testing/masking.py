@@ -150,11 +150,8 @@ class Mask:
         for name, value in pairs:
             parts = re.split(r"[\[\]]+", name)
             own = (all_own and len(parts) > 1) or any(_plain(part) in USERS_OWN for part in parts)
-            kept = (
-                MASK
-                if own and value
-                else self.keyed(next((part for part in reversed(parts) if part), ""), value, hides)
-            )
+            key = next((part for part in reversed(parts) if part), "")
+            kept = MASK if own and value else self.keyed(key, value, hides)
             fields[name] = kept if name not in fields else [*_listed(fields[name]), kept]
         return fields
 

@@ -20,6 +20,7 @@ from msgspec.structs import replace
 
 from webchat_fsm.config import Config
 from webchat_fsm.core.decide import decide
+from webchat_fsm.core.defects import unread
 from webchat_fsm.core.facts import (
     Arrival,
     Asked,
@@ -45,7 +46,7 @@ from webchat_fsm.testing.masking import HIDDEN, HiddenAgain, Mask
 from webchat_fsm.testing.recorder import described, events_of, outcome_of
 from webchat_fsm.testing.recording import RecordedEvent, Recording, RecordingError, Transition
 from webchat_fsm.wire.dialects import dialect_of
-from webchat_fsm.wire.request import HttpAnswer, silent
+from webchat_fsm.wire.request import HttpAnswer, answered, silent
 
 
 class Known(Struct, frozen=True, kw_only=True):
@@ -224,7 +225,10 @@ class Player:
             return Reply(verdict=Verdict.BAD, response=Response(errors=line["trouble"]))
         body = base64.b64decode(line["bytes"]) if "bytes" in line else utf8(line.get("body", ""))
         answer = HttpAnswer(status=line["status"], headers=line["headers"], body=body)
-        reply = self._dialect.reply(call, answer)
+        try:
+            reply = self._dialect.reply(call, answer)
+        except Exception as error:  # as in the chat itself: a defect while an answer is read counts as a failed poll
+            return unread(call, error, answered(answer, line.get("url", "")))
         return _with_shown(reply, line["shown"]) if "shown" in line else reply
 
 

@@ -176,6 +176,11 @@ def _placed(digits: str, point: int) -> str:
     return digits[:point].ljust(point, "0") + fraction
 
 
+def answered(answer: HttpAnswer, url: str) -> Response:
+    """The response for an answer that was not read: its status, and the beginning of its body as a text."""
+    return Response(status=answer.status, body=answer.body[:1000].decode("utf-8", "replace"), url=bare(url))
+
+
 def silent(request_url: str, error: TransportError) -> Reply:
     """The reply that stands for no complete answer."""
     response = Response(status=0, errors=[{"code": 0, "text": str(error)}], url=bare(request_url))
