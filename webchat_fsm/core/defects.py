@@ -6,12 +6,14 @@ on. It goes by the table and uses nothing else of what decides, as the defect ma
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from webchat_fsm.core import machine
-from webchat_fsm.core.facts import Asked, Closed, Due, Interrupted, Moment, Replied, Reply, Step, Timer, Verdict
+from webchat_fsm.core.facts import Asked, Closed, Due, Interrupted, Moment, Opened, Replied, Reply, Step, Timer, Verdict
 from webchat_fsm.core.session import Session
 from webchat_fsm.errors import TransportError
-from webchat_fsm.lifecycle.effects import Call, Decision, Forget, Publish, Settled
-from webchat_fsm.lifecycle.events import EVENTS, Failure, ParticipantChanged, Payload, RestoreFailed
+from webchat_fsm.lifecycle.effects import Call, Decision, Forget, Publish, SavedSession, Settled
+from webchat_fsm.lifecycle.events import EVENTS, Failure, ParticipantChanged, RestoreFailed
 from webchat_fsm.lifecycle.table import CONTENT, POLLING_ON, Do, Flag, Row, Say, State, Trigger
 from webchat_fsm.lifecycle.words import OWN_FAULT, Response
 
@@ -48,7 +50,7 @@ def unread(call: Call, error: Exception, response: Response | None = None, *, si
 
 
 def decide(session: Session, step: Step, now: Moment, error: Exception | None = None) -> Decision:
-    """Decide a step whose reply met a defect, or whose decision raised `error`, which is raised where nothing helps."""
+    """Decide a step whose reply met a defect, or whose decision raised `error`, and goes by the table alone."""
     call = step.call if isinstance(step, Replied) else Call(operation=_named(step))
     if isinstance(step, Replied) and step.reply.defect:
         reply = step.reply
@@ -66,10 +68,10 @@ def decide(session: Session, step: Step, now: Moment, error: Exception | None = 
             fallback.due(step.timer)
         case Interrupted():
             fallback.interrupted(step.call)
+        case Opened():
+            fallback.opened(step.saved)
         case Closed():
             fallback.closed()
-        case _ if error is not None:
-            raise error
     return fallback.decision
 
 
@@ -121,6 +123,15 @@ class _Fallback:
         elif call.ticket == session.poll_out:
             session.poll_out = 0
             self._poll_again()
+
+    def opened(self, saved: SavedSession | None) -> None:
+        """Open, and fail to restore what is saved, which is kept."""
+        session = self.session
+        if not session.opened:
+            session.opened, session.saved = True, saved or session.saved
+            self._fire(Trigger.OPEN)
+            if session.state is State.RESTORING:
+                self._fire(Trigger.RESTORE_MISANSWERED)
 
     def closed(self) -> None:
         """Close, with the session saved as it last was."""
@@ -198,15 +209,13 @@ class _Fallback:
         return say is not CONTENT and (not say.when or any(map(has, say.when))) and not any(map(has, say.unless))
 
     def _publish(self, event: str) -> None:
-        response, people = self.reply.response, self.session.participants
-        data: dict[type[Payload], Payload] = {
-            Failure: Failure(response=response),
-            RestoreFailed: RestoreFailed(response=response),
-            ParticipantChanged: ParticipantChanged(agents=people.agents),
-        }
         kind = EVENTS[event].payload
+        payload: Payload | None = None
+        if kind in (Failure, RestoreFailed):
+            payload = kind(response=self.reply.response)
+        elif kind is ParticipantChanged:
+            payload = ParticipantChanged()
         if self.session.transport in EVENTS[event].transports:
-            payload = None if kind is None else data.get(kind)
             self.decision.effects.append(Publish(event=event, data=payload, time=self.now.wall))
 
     def _do(self, row: Row) -> None:
@@ -226,4 +235,5 @@ class _Fallback:
                     session.saved = None
                     self.decision.effects.append(Forget(order=session.order, session_data=session.session_data))
                 case Do.LEAVE:
-                    session.leave(self.now.wall)
+                    with suppress(Exception):  # at its end it asks the participants, which may be where the defect is
+                        session.leave(self.now.wall)

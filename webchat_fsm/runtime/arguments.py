@@ -15,13 +15,12 @@ from webchat_fsm.core.facts import Asked
 from webchat_fsm.core.on_command import refusal
 from webchat_fsm.errors import StoreError, WebChatError
 from webchat_fsm.lifecycle.commands import MALFORMED_USER_DATA, NOTHING_SAVED
-from webchat_fsm.lifecycle.encoding import DEEPEST, MOST
+from webchat_fsm.lifecycle.encoding import DEEPEST, LONGEST_INTEGER, MOST
 from webchat_fsm.lifecycle.table import Transport
 from webchat_fsm.lifecycle.words import Agents, Json, Response, SessionData, Stats, Transcript, unsendable
 from webchat_fsm.runtime import files
 from webchat_fsm.runtime.engine import Engine
 from webchat_fsm.runtime.hooks import saved_with_token
-from webchat_fsm.wire.request import text
 
 log = logging.getLogger("webchat_fsm")
 
@@ -153,7 +152,8 @@ def _inside(value: Any) -> Iterable[Any]:
         return value.values()
     if isinstance(value, list | tuple):
         return value
-    text(value)  # raises `ValueError` for an integer that is too long to be spelt
+    if isinstance(value, int) and value.bit_length() > LONGEST_INTEGER:
+        raise ValueError("an integer that is too long to be spelt")
     return ()
 
 

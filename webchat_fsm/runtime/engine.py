@@ -41,7 +41,7 @@ from webchat_fsm.runtime.http import Http
 from webchat_fsm.runtime.keeper import Keeper
 from webchat_fsm.runtime.recorder import Recorder
 from webchat_fsm.wire.dialects import dialect_of
-from webchat_fsm.wire.request import HttpAnswer, answered, bare, silent
+from webchat_fsm.wire.request import HttpAnswer, Request, answered, bare, silent
 
 log = logging.getLogger("webchat_fsm")
 
@@ -198,6 +198,8 @@ class Engine:
         try:
             reply = self._perform(call)
             return self._preprocessed(call, reply)
+        except MemoryError:  # no defect, and nothing more may be built now: it goes on as an interruption does
+            raise
         except Exception as error:  # nobody knows what a defect raises
             self.defects.note(error)
             return unread(call, error, reply.response if reply is not None else None)
@@ -209,6 +211,11 @@ class Engine:
         call, trouble = self._with_content(call)
         if trouble is not None:
             return trouble
+        request = self._request(call)
+        return request if isinstance(request, Reply) else self._exchange(call, request)
+
+    def _request(self, call: Call) -> Request | Reply:
+        """The request that carries a call, or why what a command was given cannot be sent."""
         try:
             request = self._dialect.request(call)
         except (ValueError, TypeError, RecursionError) as error:
@@ -218,10 +225,15 @@ class Engine:
             return Reply(verdict=Verdict.BAD, response=Response(errors=[told]))
         if self.recorder is not None:
             self.recorder.requested(call, request, self.moment())
+        return request
+
+    def _exchange(self, call: Call, request: Request) -> Reply:
         try:
             answer = self._http.send(replace(request, wanted=partial(self._wanted, call)))
         except TransportError as error:
             return silent(request.url, error)
+        except MemoryError:
+            raise
         except Exception as error:  # a way to the server that is the user's, or a library below, may raise anything
             self.defects.note(error)
             return unread(call, error, Response(url=bare(request.url)), silent=True)
