@@ -13,7 +13,7 @@ from webchat_fsm.core.facts import Asked, Closed, Due, Interrupted, Moment, Open
 from webchat_fsm.core.session import Session
 from webchat_fsm.errors import TransportError
 from webchat_fsm.lifecycle.effects import Call, Decision, Forget, Publish, SavedSession, Settled
-from webchat_fsm.lifecycle.events import EVENTS, Failure, ParticipantChanged, RestoreFailed
+from webchat_fsm.lifecycle.events import EVENTS, Failure, ParticipantChanged, Payload, RestoreFailed
 from webchat_fsm.lifecycle.table import CONTENT, POLLING_ON, Do, Flag, Row, Say, State, Trigger
 from webchat_fsm.lifecycle.words import OWN_FAULT, Response
 
@@ -23,8 +23,8 @@ POLLS = frozenset({"refresh", "connect", "handshake", "notifications"})
 LONGEST_PAUSE = 60.0
 """Seconds between two reconnects at most."""
 
-ASK_AGAIN_AT_ONCE = 0.5
-"""Seconds until the next connect after a request for missed messages whose answer met a defect."""
+ASK_AGAIN = 3.0
+"""Seconds until missed messages are asked for again where the answer to such a request met a defect."""
 
 
 def place(error: BaseException) -> str:
@@ -174,9 +174,8 @@ class _Fallback:
             return
         link = session.link
         link.miss(session.cursor)
-        if asked:
-            link.asked_at = now  # it is asked again after a while, and only a good push ends the trouble
-            session.timers[Timer.CONNECT] = now + max(link.interval, ASK_AGAIN_AT_ONCE)
+        if asked:  # the connection is well: only a good push ends the trouble
+            session.timers[Timer.CONNECT] = now + max(link.interval, ASK_AGAIN)
         else:
             link.lost = link.fresh = True
             link.retries += 1

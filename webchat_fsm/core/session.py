@@ -39,6 +39,7 @@ class Settings(NamedTuple):
     pace: Pace
     poll_jitter: float
     retry_after_cap: float
+    poll_deadline: float
     user_data: Json
 
     @classmethod
@@ -53,6 +54,7 @@ class Settings(NamedTuple):
             pace=Pace.of(config),
             poll_jitter=config.client.poll_jitter,
             retry_after_cap=config.client.retry.retry_after_cap / 1000,
+            poll_deadline=config.ajax_timeout / 1000,
             user_data=config.user_data,
         )
 

@@ -28,6 +28,7 @@ from webchat_fsm.core.facts import (
     Verdict,
 )
 from webchat_fsm.core.session import Session, Settings
+from webchat_fsm.core.silence import AGAIN, stalled
 from webchat_fsm.errors import TransportError
 from webchat_fsm.lifecycle.effects import Call, Decision, Delivered, Forget, Publish, Save, SavedSession, Settled
 from webchat_fsm.lifecycle.table import State, Trigger
@@ -67,6 +68,8 @@ class Engine:
         self._dialect = dialect_of(config)
         self._last_preview = ""
         self.defects = Defects()
+        self._polled: Call | None = None
+        self._taken = 0.0
 
     # -- one step --------------------------------------------------------------------------------------------------
 
@@ -182,6 +185,8 @@ class Engine:
         """Take every step that follows from the requests of a decision."""
         first, settled = decision.call, decision.settled
         while (call := decision.call) is not None:
+            if call.ticket == self.session.poll_out:
+                self._polled = call
             try:
                 self.outbox.drain(wait=False)
                 reply = self._reply(call)
@@ -346,6 +351,7 @@ class Engine:
             due = sorted((moment, timer) for timer, moment in self.session.timers.items() if moment <= now)
             for _, timer in due:
                 del self.session.timers[timer]
+            self._taken = now if due else self._taken
         return [partial(self.run_timer, timer) for _, timer in due]
 
     def run_timer(self, timer: Timer) -> object:
@@ -365,6 +371,29 @@ class Engine:
         finally:
             self.outbox.drain(wait=False)
         return settled is not None and settled.resolved
+
+    def stalled(self, now: float) -> float | None:
+        """Seconds without a poll, where they are more than its deadline and pause; called under the lock."""
+        return stalled(self.session, now, self._taken)
+
+    def overdue(self, now: float) -> list[Job]:
+        """What sets polling going again where it has stalled, as a worker was lost or a request never returns."""
+        with self.lock:
+            pending = any(timer in self.session.timers for timer in AGAIN)  # then the driver is late, not the poll
+            if pending or self.stalled(now) is None:
+                return []
+            out, polls = self.session.poll_out, self.session.transport.polls
+            self._taken = now
+        log.error("polling has stalled; it is set going again")
+        return [partial(self._give_up_poll, out) if out else partial(self.run_timer, AGAIN[0] if polls else AGAIN[1])]
+
+    def _give_up_poll(self, ticket: int) -> None:
+        """Take it that the poll that is out has no answer; one that comes late is taken all the same."""
+        call = self._polled
+        if call is not None and call.ticket == ticket == self.session.poll_out:
+            error = TransportError(f"{call.operation}: neither answered nor given up long after its deadline")
+            self.follow(self.commit(Replied(call=call, reply=silent("", error))))
+            self.outbox.drain(wait=False)
 
     def _put_back(self, timer: Timer) -> None:
         """Let a timer that was not carried out fall due again."""

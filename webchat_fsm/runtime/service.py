@@ -62,7 +62,8 @@ class Health(Struct, frozen=True, kw_only=True):
 
     In seconds: `last_poll` since the last answered one, `poll_in_flight` since one went out that is not answered yet,
     `next_poll` until the next. `failures` in a row, the names of live `threads`, and what hinders the store. `defects`
-    counts what this library itself has raised while requests were made and answers read: please report them.
+    counts what this library itself has raised while requests were made and answers read: please report them. `stalled`
+    are the seconds without a poll where that is longer than its deadline and pause, None while all is well.
     """
 
     last_poll: float | None
@@ -72,6 +73,7 @@ class Health(Struct, frozen=True, kw_only=True):
     threads: tuple[str, ...]
     store_failure: str
     defects: int = 0
+    stalled: float | None = None
 
 
 class WebChatService(CommandFace, EventFace):
@@ -261,6 +263,7 @@ class WebChatService(CommandFace, EventFace):
                 threads=tuple(thread.name for thread in getattr(self._driver, "threads", ())),
                 store_failure=engine.keeper.failure,
                 defects=engine.defects.count,
+                stalled=engine.stalled(now.timer),
             )
 
     # -- commands --------------------------------------------------------------------------------------------------
