@@ -52,7 +52,7 @@ def test_no_defect_makes_a_chat_deaf(transport, caplog):
             converse(stage, "during")
             requests, health = len(stage.http.sent) - before, stage.chat.health()
             errors = stage.heard.all("error")
-        converse(stage, "after", 90)
+        converse(stage, "after", 20)
         said = [text for text in stage.heard.texts() if text in ("during", "after")]
         if (
             sorted(said) != ["after", "during"]
@@ -97,9 +97,9 @@ def test_a_command_is_rejected_where_a_defect_strikes(transport, caplog):
             rejected.append(name)
             assert isinstance(error, CommandRejected), name
             assert isinstance(error.__cause__, TransportError), name
-        stage.advance(35)
+        stage.advance(15)
         stage.chat.send_message("afterwards")
-        stage.advance(35)
+        stage.advance(15)
         assert stage.heard.texts().count("afterwards") == 1, name
         assert stage.heard.texts().count("struck") <= 1, name
         assert stage.chat.state == at_home(transport), name

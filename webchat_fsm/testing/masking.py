@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl
 
 from webchat_fsm.core.transcript import Prefilters
 from webchat_fsm.lifecycle.encoding import DEEPEST, TOO_DEEP, json_to_keep, spelling
-from webchat_fsm.lifecycle.words import MASK, Json
+from webchat_fsm.lifecycle.words import MASK, Json, scalars
 from webchat_fsm.wire.nexus_v3 import session_of
 
 SESSION_SECRETS = frozenset({"securekey", "token", "clienttoken"})
@@ -77,7 +77,7 @@ class Mask:
         """The placeholder of a text that a prefilter hides."""
         if text.startswith(HIDDEN):
             return text
-        return self._hidden.setdefault(text, f"{HIDDEN}{len(self._hidden) + 1}")
+        return self._hidden.setdefault(scalars(text), f"{HIDDEN}{len(self._hidden) + 1}")
 
     def pattern(self, pattern: re.Pattern[str]) -> re.Pattern[str]:
         """The placeholder of a prefilter, which may spell out what it hides."""
@@ -170,10 +170,12 @@ class Mask:
 
 
 def veiled(value: Any) -> Any:
-    """A value of which only the keys are shown; nothing stays nothing."""
-    if value is None:
-        return None
-    return {str(key): MASK for key in value} if isinstance(value, Mapping) else MASK
+    """A value of which only the keys and the shape are shown, by which a form is spelt; nothing stays nothing."""
+    if value is None or value == "":
+        return value
+    if isinstance(value, Mapping):
+        return {spelling(key): veiled(inner) for key, inner in value.items()}
+    return [veiled(inner) for inner in value] if isinstance(value, list | tuple) else MASK
 
 
 def _plain(key: str) -> str:

@@ -40,7 +40,7 @@ from webchat_fsm.core.transcript import BUILT_IN
 from webchat_fsm.lifecycle.effects import Call, Decision, Publish, SavedSession
 from webchat_fsm.lifecycle.encoding import DEEPEST, json_to_keep, jsonable, read_json, spelling
 from webchat_fsm.lifecycle.table import State, Transport
-from webchat_fsm.lifecycle.words import MASK, FileToSend, Json, Message
+from webchat_fsm.lifecycle.words import MASK, FileToSend, Json, Message, scalars
 from webchat_fsm.testing.masking import Hides, Mask, veiled
 from webchat_fsm.wire.request import FORM, FilePart, HttpAnswer, Request
 
@@ -122,8 +122,8 @@ class Recorder:
             line["outcome"] = outcome_of(decision, self._mask)
         if (call := decision.call) is not None:
             line["calls"] = call.ticket
-            text = call.fields.get("message")
-            self._secret_texts[call.ticket] = frozenset({text} if isinstance(text, str) and hides(text) else ())
+            texts = {text for text in (call.fields.get("message"), *_given_texts(step)) if isinstance(text, str)}
+            self._secret_texts[call.ticket] = frozenset(map(scalars, texts) if any(map(hides, texts)) else ())
         return line
 
     @singledispatchmethod
@@ -196,6 +196,11 @@ class Recorder:
                 self._full = True
                 why = getattr(error, "strerror", None) or error
                 log.error("the recording ends here: %s: %s; the chat goes on without it", self.path, why)
+
+
+def _given_texts(step: Step) -> tuple[object, ...]:
+    """The texts that a command was given, before they were made fit to be sent."""
+    return (step.data.get("message"), step.data.get("Message")) if isinstance(step, Asked) else ()
 
 
 def _hiding(filters: Filters) -> Hides:

@@ -8,12 +8,12 @@ from email.utils import parsedate_to_datetime
 from typing import Any, Protocol
 from urllib.parse import quote, urlencode
 
-import msgspec
 from msgspec import Struct, field
 
 from webchat_fsm.core.facts import Reply, Verdict
 from webchat_fsm.errors import TransportError
 from webchat_fsm.lifecycle.effects import Call
+from webchat_fsm.lifecycle.encoding import read_json
 from webchat_fsm.lifecycle.words import FileToSend, Json, Response, scalars
 
 FORM = "application/x-www-form-urlencoded"
@@ -199,8 +199,8 @@ def unreadable(call: Call, response: Response, why: str) -> Reply:
 def decoded(body: bytes) -> tuple[Any, str]:
     """A JSON body, or its text and why it is none."""
     try:
-        return msgspec.json.decode(body), ""
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        return read_json(body), ""
+    except ValueError as error:
         return body[:1000].decode("utf-8", "replace"), f"no JSON ({error})"
 
 
