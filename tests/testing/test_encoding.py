@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from webchat_fsm import Bus, FileStore, WebChatService
 from webchat_fsm.lifecycle.encoding import json_to_keep, json_to_read, json_to_send, jsonable, read_json, spelling, utf8
-from webchat_fsm.lifecycle.events import EVENTS
+from webchat_fsm.lifecycle.events import EVENTS, MessageReceived
 from webchat_fsm.lifecycle.table import Transport
 from webchat_fsm.server import HttpRequest
 from webchat_fsm.server.forms import read_fields
@@ -268,4 +268,21 @@ def test_a_hook_that_raises_reaches_no_chat():
         server.agent("Ann").join().say("Hello")
         timeline.advance(5)
         assert [message.text for message in chat.get_transcript().messages if message.text] == ["Hello"]
+        assert chat.health().failures == 0
+
+
+def test_an_event_without_a_bus_form_reaches_no_chat(monkeypatch, webchat_server, webchat_timeline):
+    def fail(*given):
+        raise ZeroDivisionError("no form")
+
+    chat = webchat_server.client()
+    bus = Bus()
+    bus.register(chat)
+    monkeypatch.setattr(MessageReceived, "item", fail)
+    with chat:
+        chat.start_chat(nickname="Jonny")
+        webchat_server.agent("Ann").join().say("Hello")
+        webchat_timeline.advance(5)
+        assert chat.state == "polling"
+        assert chat.health().defects == 1
         assert chat.health().failures == 0

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable
+from copy import copy
 from operator import attrgetter
 from typing import Any, NamedTuple
 
 from msgspec import Struct
-from msgspec.structs import replace
 
 from webchat_fsm.config import Config
 from webchat_fsm.core import participants, transcript
@@ -255,9 +255,9 @@ class Session:
 
         What is replaced as a whole is kept by reference, what is changed in place is copied.
         """
-        sendings = [replace(sending) for sending in self.sendings]
+        sendings = [copy(sending) for sending in self.sendings]
         people, book = self.participants.mark(), self.transcript.mark()
-        return _values(self), dict(self.timers), sendings, replace(self.link), people, book, self.prefilters.custom
+        return _values(self), dict(self.timers), sendings, copy(self.link), people, book, self.prefilters.custom
 
     def back_to(self, mark: Mark) -> None:
         """Undo everything since a mark."""

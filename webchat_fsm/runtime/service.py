@@ -448,7 +448,12 @@ class WebChatService(CommandFace, EventFace):
                 log.exception("client.onHandlerError failed")
 
     def _publish(self, plugin: Plugin, event: AnyEvent) -> None:
-        data = None if event.data is None else event.data.item(self._engine.session.transport)
+        try:
+            data = None if event.data is None else event.data.item(self._engine.session.transport)
+        except Exception as error:  # a defect, in the thread of a command or a poll: the handlers have heard the event
+            self._engine.defects.note(error)
+            self._engine.defects.report()
+            return
         self._handling = f"(a subscriber on the bus to {event.name})"
         with self._engine.user_code.running():
             plugin.publish_service_event(event.name, data, round(event.time * 1000), replay=event.name == "ready")
