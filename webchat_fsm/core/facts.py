@@ -85,6 +85,8 @@ class Reply(Struct, frozen=True, kw_only=True):
     `value` is what a resolved command returns where that is not the response; `link` and `pushes` come over CometD
     alone. `next_position` is the server's, None where it named none that can be read. `misread` names each kind of
     member that could not be read, as `messages[].utcTime: expected int, got str`: never a value, which may be a secret.
+    `defect` says what in this library raised while the request was made or its answer was read, empty where nothing
+    did.
     """
 
     verdict: Verdict
@@ -99,6 +101,7 @@ class Reply(Struct, frozen=True, kw_only=True):
     value: Any = None
     next_position: int | None = None
     misread: tuple[str, ...] = ()
+    defect: str = ""
     link: LinkAnswer = LinkAnswer()
     pushes: tuple[Reply, ...] = ()
 

@@ -83,9 +83,12 @@ def _send_user_data(turn: Turn) -> None:
 
 def _refresh(turn: Turn, call: Call, reply: Reply) -> None:
     session = turn.session
+    failed = reply.verdict not in _NO_FAILURES
+    if session.poll_out not in (0, call.ticket):
+        _refresh_late(turn, reply, failed=failed)
+        return
     session.poll_out = 0
     session.behind = not reply.good
-    failed = reply.verdict not in _NO_FAILURES
     if reply.verdict is Verdict.PREVIEW_REFUSED:
         session.preview_limit = len(call.fields["message"])
     POLLED[reply.verdict](turn, reply)
@@ -94,6 +97,15 @@ def _refresh(turn: Turn, call: Call, reply: Reply) -> None:
     if failed:
         turn.reject(fault(reply), reply.response, reply.error)
     else:
+        turn.resolve()
+
+
+def _refresh_late(turn: Turn, reply: Reply, *, failed: bool) -> None:
+    """Take the answer to a poll that was given up as stalled, while the next is out: its content, and nothing else."""
+    if failed:
+        turn.reject(fault(reply), reply.response, reply.error)
+    else:
+        POLLED[reply.verdict](turn, reply)
         turn.resolve()
 
 

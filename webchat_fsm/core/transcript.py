@@ -25,6 +25,9 @@ class _Entry(NamedTuple):
     original: Any
 
 
+Mark = tuple[list[_Entry], int, dict[object, None], int, tuple[Arrival, Arrival] | None]
+
+
 class TranscriptBook:
     """What has been seen, and what of it is shown."""
 
@@ -32,14 +35,25 @@ class TranscriptBook:
 
     def __init__(self) -> None:
         self._entries: list[_Entry] = []
-        self._seen: set[object] = set()
+        self._seen: dict[object, None] = {}  # in order, so that the latest can be taken back
         self._ends: tuple[Arrival, Arrival] | None = None
 
     def clear(self) -> None:
         """Start afresh."""
-        self._entries = []
-        self._seen.clear()
+        self._entries, self._seen = [], {}
         self._ends = None
+
+    def mark(self) -> Mark:
+        """How far the book has come, for `back_to`."""
+        return self._entries, len(self._entries), self._seen, len(self._seen), self._ends
+
+    def back_to(self, mark: Mark) -> None:
+        """Take back what was noted and added since."""
+        self._entries, entries, self._seen, seen, self._ends = mark
+        if len(self._entries) > entries:
+            self._entries = [entry for entry in self._entries if entry.order < entries]
+        while len(self._seen) > seen:
+            self._seen.popitem()
 
     def unseen(self, arrivals: Iterable[Arrival]) -> list[Arrival]:
         """The arrivals that are new here, in index order, each once."""
@@ -53,7 +67,7 @@ class TranscriptBook:
 
     def note(self, arrival: Arrival) -> None:
         """Remember that it was seen, shown or not."""
-        self._seen.add(_identity(arrival))
+        self._seen.setdefault(_identity(arrival))
         if arrival.rank is not None:
             known = (arrival, *(self._ends or ()))
             self._ends = min(known, key=_rank), max(known, key=_rank)

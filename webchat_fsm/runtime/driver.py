@@ -37,6 +37,15 @@ class Timed(Protocol):
 
 
 @runtime_checkable
+class Watched(Protocol):
+    """A service that says what has stalled."""
+
+    def overdue(self, now: float) -> list[Job]:
+        """The jobs that set going again what should have happened long ago."""
+        ...
+
+
+@runtime_checkable
 class Driver(Protocol):
     """Runs the timers of services."""
 
@@ -126,6 +135,10 @@ Where jobs wait for a worker, that is how often it is looked whether one can be 
 """
 
 
+WATCH = 15.0
+"""Seconds between two looks at what has stalled: one look for all services, so that a poll costs nothing more."""
+
+
 class ThreadDriver:
     """Runs timers in the background: one thread keeps the time, workers make the requests.
 
@@ -160,6 +173,8 @@ class ThreadDriver:
         self._workers: set[threading.Thread] = set()
         self._busy: dict[threading.Thread, float] = {}
         self._served: set[int] = set()
+        self._watched: dict[int, Timed] = {}
+        self._look_at = self.clock.timer() + WATCH
         self._closed = False
         self._unstarted: RuntimeError | None = None
 
@@ -185,6 +200,7 @@ class ThreadDriver:
         with self._mutex:
             self._closed = False
             self._served.add(id(service))
+            self._watched[id(service)] = service
             if not self._keeping:
                 keeper = threading.Thread(target=self._keep_time, name="webchat-fsm-time", daemon=True)
                 self._keeper, self._keeping = keeper, True
@@ -199,6 +215,7 @@ class ThreadDriver:
         key = id(service)
         with self._mutex:
             self._served.discard(key)
+            self._watched.pop(key, None)
             self._awaited.pop(key, None)
             kept = deque(job for job in self._jobs if job[0] is not service)
             running = self._running.get(key, 0) - (len(self._jobs) - len(kept))
@@ -245,16 +262,40 @@ class ThreadDriver:
                 if self._closed:
                     self._keeping = False  # at once: a thread that is about to end is still alive
                     return
-                if wait is None or wait > 0:
-                    self._changed.wait(wait)
+                until_look = self._look_at - self.clock.timer()
+                if until_look > 0 and (wait is None or wait > 0):
+                    self._changed.wait(until_look if wait is None else min(wait, until_look))
                     continue
-                _, _, service = heapq.heappop(self._heap)
-                self._awaited.pop(id(service), None)
-                if served := id(service) in self._served:
-                    self._began(id(service))  # taking its jobs counts as one: detaching waits for that too
-            if served:
+                service = self._next_due() if until_look > 0 else None
+            if service is not None:
                 self._give_out(service)
                 self.wake(service)
+            elif until_look <= 0:
+                self.look()
+
+    def _next_due(self) -> Timed | None:
+        """The service whose timer has fallen due, None for one that is served no longer."""
+        _, _, service = heapq.heappop(self._heap)
+        self._awaited.pop(id(service), None)
+        if id(service) not in self._served:
+            return None
+        self._began(id(service))  # taking its jobs counts as one: detaching waits for that too
+        return service
+
+    def look(self) -> None:
+        """Set going again what has stalled at any service; done every 15 seconds."""
+        now = self.clock.timer()
+        with self._mutex:
+            self._look_at = now + WATCH
+            watched = list(self._watched.items())
+        for key, service in watched:
+            jobs = service.overdue(now) if isinstance(service, Watched) else []
+            with self._mutex:
+                for job in jobs if key in self._served else ():
+                    self._began(key)
+                    self._jobs.append((service, job))
+                self._hire()
+                self._changed.notify_all()
 
     def _complain(self) -> None:
         error, self._unstarted = self._unstarted, None

@@ -35,7 +35,7 @@ from webchat_fsm.runtime.http import Http
 from webchat_fsm.runtime.keeper import Keeper
 from webchat_fsm.runtime.outcome import Outcome
 from webchat_fsm.runtime.receipt import Receipt
-from webchat_fsm.runtime.recorder import Recorder
+from webchat_fsm.runtime.recorder import Guarded, Recorder
 from webchat_fsm.runtime.store import MemoryStore, SessionStore
 from webchat_fsm.runtime.waiting import Reader, check_event
 
@@ -63,6 +63,8 @@ class Health(Struct, frozen=True, kw_only=True):
     In seconds: `last_poll` since the last answered one, `poll_in_flight` since one went out that is not answered yet,
     `next_poll` until the next. `failures` in a row, the names of live `threads`, and what hinders the store. `misread`
     counts the answers of which a part could not be read, by kind: place, expected and found type, never a value.
+    `defects` counts what this library itself has raised while requests were made and answers read: please report them.
+    `stalled` are the seconds without a poll where that is longer than its deadline and pause, None while all is well.
     """
 
     last_poll: float | None
@@ -72,6 +74,8 @@ class Health(Struct, frozen=True, kw_only=True):
     threads: tuple[str, ...]
     store_failure: str
     misread: Mapping[str, int] = {}
+    defects: int = 0
+    stalled: float | None = None
 
 
 class WebChatService(CommandFace, EventFace):
@@ -106,9 +110,9 @@ class WebChatService(CommandFace, EventFace):
         keeper = Keeper(kept_by(self.config, MemoryStore() if store is None else store))
         self._engine = Engine(self.config, http or carrier(self.config), keeper, self._driver, outbox)
         self._engine.on_delivered = self._delivered
-        self._engine.recorder = recorder
         if recorder is not None:
-            recorder.begun(self.config)
+            self._engine.recorder = Guarded(recorder)
+            self._engine.recorder.begun(self.config)
         self._reader = Reader(self._engine)
         self._subscriptions: dict[str, tuple[Subscription, ...]] = {}
         self._plugins: tuple[Plugin, ...] = ()
@@ -279,6 +283,8 @@ class WebChatService(CommandFace, EventFace):
                 threads=tuple(thread.name for thread in getattr(self._driver, "threads", ())),
                 store_failure=engine.keeper.failure,
                 misread=engine.misreadings.counts(),
+                defects=engine.defects.count,
+                stalled=engine.stalled(now.timer),
             )
 
     # -- commands --------------------------------------------------------------------------------------------------
@@ -470,7 +476,12 @@ class WebChatService(CommandFace, EventFace):
                 log.exception("client.onHandlerError failed")
 
     def _publish(self, plugin: Plugin, event: AnyEvent) -> None:
-        data = None if event.data is None else event.data.item(self._engine.session.transport)
+        try:
+            data = None if event.data is None else event.data.item(self._engine.session.transport)
+        except Exception as error:  # a defect, in the thread of a command or a poll: the handlers have heard the event
+            self._engine.defects.note(error)
+            self._engine.defects.report()
+            return
         self._handling = f"(a subscriber on the bus to {event.name})"
         with self._engine.user_code.running():
             plugin.publish_service_event(event.name, data, round(event.time * 1000), replay=event.name == "ready")

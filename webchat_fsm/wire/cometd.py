@@ -12,6 +12,7 @@ from webchat_fsm.config import Config
 from webchat_fsm.core.facts import LinkAnswer, Reply, Verdict
 from webchat_fsm.errors import TransportError
 from webchat_fsm.lifecycle.effects import Call
+from webchat_fsm.lifecycle.encoding import json_to_send
 from webchat_fsm.lifecycle.words import Json, Response
 from webchat_fsm.wire import gms_v2, lenient
 from webchat_fsm.wire.decoding import object_in, read_json
@@ -21,7 +22,6 @@ from webchat_fsm.wire.request import (
     Request,
     bare,
     errors_of,
-    json_body,
     part,
     refused_between,
     retry_after,
@@ -52,7 +52,7 @@ WEBSOCKET = "websocket"
 
 def over_websocket(body: bytes) -> bytes:
     """The same messages as they travel in a text frame, where they name another type of connection."""
-    return json_body([_over_websocket(message) for message in msgspec.json.decode(body)])
+    return json_to_send([_over_websocket(message) for message in msgspec.json.decode(body)])
 
 
 def _over_websocket(message: Json) -> Json:
@@ -83,7 +83,7 @@ class CometD:
             method="POST",
             url=self._url + path,
             headers=self._headers(files=False),
-            body=json_body([{"id": call.fields["id"], **message}]),
+            body=json_to_send([{"id": call.fields["id"], **message}]),
             content_type=JSON,
             timeout=_patience(call),
             max_size=self._config.client.max_answer_size,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import quote
 
 from msgspec import Struct, field
 from msgspec.structs import replace
@@ -12,7 +11,8 @@ from msgspec.structs import replace
 from webchat_fsm.config import Config
 from webchat_fsm.core.facts import Arrival, Limits, Reply, Verdict
 from webchat_fsm.lifecycle.effects import Call
-from webchat_fsm.lifecycle.words import Json, Message, Response, Sender, SessionData
+from webchat_fsm.lifecycle.encoding import json_to_send
+from webchat_fsm.lifecycle.words import Json, Message, Response, Sender, SessionData, scalars
 from webchat_fsm.wire import lenient
 from webchat_fsm.wire.decoding import object_in, read_json, text_of
 from webchat_fsm.wire.lenient import Amount, Moment, Position
@@ -25,11 +25,11 @@ from webchat_fsm.wire.request import (
     bracketed,
     errors_of,
     form,
-    json_body,
     listed,
     part,
     refused_between,
     retry_after,
+    segment,
     text,
     unreadable,
 )
@@ -172,7 +172,8 @@ class GmsV2:
         return self._at(call, f"file/{quoted(call.fields['file_id'])}/download", [])
 
     def _upload(self, call: Call) -> tuple[tuple[str, str | FilePart], ...]:
-        return (*credentials(call.session_data), ("file", part(call)))
+        known = [(name, scalars(value)) for name, value in credentials(call.session_data)]
+        return (*known, ("file", part(call)))
 
 
 START_FIELDS = (
@@ -219,11 +220,11 @@ def credentials(session_data: SessionData) -> Fields:
 
 def quoted(file_id: str) -> str:
     """A file id as one path segment, whatever it holds."""
-    return quote(file_id, safe="").replace(".", "%2E")
+    return segment(file_id).replace(".", "%2E")
 
 
 def _json(value: Any) -> str:
-    return value if isinstance(value, str) else json_body(value).decode()
+    return value if isinstance(value, str) else json_to_send(value).decode()
 
 
 def read_file(call: Call, answer: HttpAnswer, url: str) -> Reply:

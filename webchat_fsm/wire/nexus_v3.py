@@ -8,7 +8,7 @@ import re
 import uuid
 from collections.abc import Callable, Mapping
 from typing import Any
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Struct, field
@@ -29,9 +29,11 @@ from webchat_fsm.wire.request import (
     bracketed,
     form,
     listed,
+    parameters,
     part,
     refused_between,
     retry_after,
+    segment,
     text,
     unreadable,
 )
@@ -171,7 +173,7 @@ class NexusV3:
         url = self._url(path)
         if call.operation == "fetch":
             return url
-        return url + ("&" if "?" in url else "?") + urlencode({"operationId": str(uuid.uuid4())})
+        return url + ("&" if "?" in url else "?") + parameters({"operationId": str(uuid.uuid4())})
 
     def _repeat(self, call: Call) -> str:
         """Where a poll is repeated: the server may have moved its cursor on, so that it is told what was seen."""
@@ -293,13 +295,13 @@ class NexusV3:
         return "POST", "", bracketed("data", data)
 
     def _session(self, call: Call) -> str:
-        return f"/{quote(call.session_data.session_id, safe='')}"
+        return f"/{segment(call.session_data.session_id)}"
 
     def _refresh(self, call: Call) -> Target:
         query = ""
         if call.fields.get("catch_up"):
             seen = call.fields["position"]
-            query = "?" + urlencode({"index": BEFORE_ALL if seen == 1 else str(seen)})
+            query = "?" + parameters({"index": BEFORE_ALL if seen == 1 else str(seen)})
         return "GET", f"{self._session(call)}/messages{query}", []
 
     def _restore(self, call: Call) -> Target:
@@ -309,7 +311,7 @@ class NexusV3:
 
     def _history(self, call: Call) -> Target:
         query = {"index": str(call.fields["before"]), "count": str(self._section.max_message_page_size)}
-        return "GET", f"{self._session(call)}/messages?{urlencode(query)}", []
+        return "GET", f"{self._session(call)}/messages?{parameters(query)}", []
 
     def _post(self, call: Call, kind: str) -> Target:
         data = {"type": kind, "text": str(call.fields.get("message") or "")}
@@ -325,7 +327,7 @@ class NexusV3:
         return self._post(call, "TypingStopped")
 
     def _disconnect(self, call: Call) -> Target:
-        return "DELETE", f"{self._session(call)}/participants/{quote(call.session_data.participant_id, safe='')}", []
+        return "DELETE", f"{self._session(call)}/participants/{segment(call.session_data.participant_id)}", []
 
     def _update_data(self, call: Call) -> Target:
         return "PUT", f"{self._session(call)}/userdata", bracketed("data", call.fields["user_data"])
