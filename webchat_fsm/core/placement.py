@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from hashlib import blake2b
 from itertools import pairwise
 from typing import NamedTuple
@@ -42,7 +42,8 @@ class Frame(NamedTuple):
 
     `position` is the position asked for, None where indexes are no positions (v3), and `bounded` says that the server
     sends nothing from before it, which a push does. `known` holds the originals of all events that were believed, by
-    rank, `first` and `last` are those of the lowest and highest rank. `old` marks a page of history.
+    rank, `first` and `last` are those of the lowest and highest rank. `odd` holds the digests of all others, by the
+    rank that they claim. `old` marks a page of history.
     """
 
     position: int | None = None
@@ -51,7 +52,12 @@ class Frame(NamedTuple):
     known: Mapping[Rank, object] = {}
     first: Arrival | None = None
     last: Arrival | None = None
+    odd: Mapping[Rank | None, Collection[bytes]] = {}
     old: bool = False
+
+    def was_odd(self, event: Arrival) -> bool:
+        """Whether an event was seen before as an odd one."""
+        return event.rank in self.odd and fingerprint(event) in self.odd[event.rank]
 
 
 Placed = tuple[Arrival, bool]
@@ -100,7 +106,7 @@ def _believable(arrivals: Sequence[Arrival], frame: Frame) -> int | None:
         return None
     reached = frame.position
     for arrival in arrivals:
-        if arrival.rank == (reached,):
+        if arrival.rank == (reached,) and not frame.was_odd(arrival):
             reached += 1
     return frame.next_position if frame.next_position >= reached else None
 
@@ -109,7 +115,7 @@ def _usual(arrivals: Sequence[Arrival], frame: Frame) -> bool:
     ranks = [arrival.rank or () for arrival in arrivals]
     if not ranks:
         return True
-    begin: Rank = (frame.position,) if frame.bounded and frame.position else (*_rank(frame.last), 0)
+    begin = _low(frame) if frame.bounded else max(_low(frame), (*_rank(frame.last), 0))
     rising = () not in ranks and ranks[0] >= begin and all(one < two for one, two in pairwise(ranks))
     if not rising or frame.old or _is_high(arrivals[-1], frame):
         return False
@@ -135,22 +141,27 @@ def _distinct(arrivals: Sequence[Arrival]) -> list[Arrival]:
 
 
 def _in_order(events: list[Arrival], frame: Frame) -> list[Arrival]:
-    ranks = [event.rank for event in events if event.rank is not None]
-    if len(ranks) == len(events) == len(set(ranks)) and (_complete(ranks, frame) or _all_low(events, frame)):
+    ranked = [event for event in events if event.rank is not None]
+    plain = len(ranked) == len(events) == len({event.rank for event in events})
+    if plain and not any(map(frame.was_odd, events)) and (_is_complete(events, frame) or _is_all_low(events, frame)):
         return sorted(events, key=_rank)
-    return events[::-1] if _turned([event for event in events if event.rank is not None], frame) else events
+    return events[::-1] if _is_turned(ranked, frame) else events
 
 
-def _complete(ranks: list[Rank], frame: Frame) -> bool:
-    """Whether these are exactly the positions that come next."""
+def _is_complete(events: list[Arrival], frame: Frame) -> bool:
+    """Whether these are exactly the positions that come next, beside events that are known."""
     begin = frame.position
     if begin is None:
         return False
-    new = sorted(rank[0] for rank in ranks if rank >= (begin,))
-    return bool(new) and new == list(range(begin, begin + len(new)))
+    new = sorted(_rank(event)[0] for event in events if _rank(event) >= (begin,))
+    before = [event for event in events if _rank(event) < (begin,)]
+    if not new or new != list(range(begin, begin + len(new))) or any(event.rank not in frame.known for event in before):
+        return False
+    one_odd = len(_longest([_rank(event) for event in events])) >= len(events) - 1
+    return not (one_odd and any(_contradicts(event, frame) for event in before))
 
 
-def _all_low(events: list[Arrival], frame: Frame) -> bool:
+def _is_all_low(events: list[Arrival], frame: Frame) -> bool:
     """Whether all stand before what is expected, and not all in the places of others: old events again."""
     begin = _low(frame)
     low = len(events) > 1 and all(_rank(event) < begin for event in events)
@@ -159,10 +170,12 @@ def _all_low(events: list[Arrival], frame: Frame) -> bool:
 
 def _low(frame: Frame) -> Rank:
     """The rank before which nothing is expected: the position asked for, or where the transcript begins."""
-    return (frame.position,) if frame.bounded and frame.position else _rank(frame.first)
+    if frame.position is None:
+        return _rank(frame.first)
+    return (frame.position,) if frame.bounded else _rank(frame.first) or (1,)
 
 
-def _turned(events: list[Arrival], frame: Frame) -> bool:
+def _is_turned(events: list[Arrival], frame: Frame) -> bool:
     """Whether the answer rises from its end to its begin; of two events their times decide."""
     ranks = [_rank(event) for event in events]
     rising, falling = len(_longest(ranks)), len(_longest(ranks[::-1]))
@@ -272,41 +285,43 @@ def _ahead(events: Sequence[Arrival], chain: Sequence[int], frame: Frame) -> boo
     return last > max(before, frame.position or 1) + odd
 
 
+class _Stamp(NamedTuple):
+    """The first number of an index, and the time of its event in milliseconds."""
+
+    number: int
+    time: int | None
+
+    @property
+    def off(self) -> int:
+        """How far the index is from the time; 0 where that is not known."""
+        return 0 if self.time is None else abs(self.number - self.time)
+
+
+def _stamp(event: Arrival) -> _Stamp:
+    return _Stamp(_rank(event)[0], milliseconds(event.message.timestamp))
+
+
 def _group(events: Sequence[Arrival], chain: Sequence[int], frame: Frame) -> Sequence[int]:
     """The largest part of a chain without a leap; a single event is one only if it does not leap from what is known."""
-    cuts = [number for number in range(1, len(chain)) if _leaps(events[chain[number - 1]], events[chain[number]])]
-    groups = [chain[begin:end] for begin, end in pairwise([0, *cuts, len(chain)])]
-    best = max(groups, key=lambda group: (len(group), -_off(events[group[0]])) if group else (0, 0))
-    if len(best) != 1:
-        return best
-    event = events[best[0]]
-    if frame.last is None:
-        leaps = _off(event) > SLACK and _first(event) > (_time(event) or 0)
-    else:
-        leaps = _leaps(frame.last, event)
-    return () if leaps else best
+    stamps = [_stamp(events[place]) for place in chain]
+    cuts = [number for number, (one, two) in enumerate(pairwise(stamps), 1) if _leaps(one, two)]
+    bounds = list(pairwise([0, *cuts, len(chain)]))
+    begin, end = max(bounds, key=lambda group: (group[1] - group[0], -stamps[group[0]].off if stamps else 0))
+    if end - begin == 1 and _is_alone(stamps[begin], frame.last):
+        return ()
+    return chain[begin:end]
 
 
-def _first(event: Arrival) -> int:
-    return _rank(event)[0]
+def _is_alone(stamp: _Stamp, last: Arrival | None) -> bool:
+    """Whether an index leaps from the last one known, or is later than its event where none is known."""
+    if last is not None:
+        return _leaps(_stamp(last), stamp)
+    return stamp.time is not None and stamp.number > stamp.time + SLACK
 
 
-def _time(event: Arrival) -> int | None:
-    return milliseconds(event.message.timestamp)
-
-
-def _off(event: Arrival) -> int:
-    """How far an index is from the time of its event; 0 where that is not known."""
-    time = _time(event)
-    return 0 if time is None else abs(_first(event) - time)
-
-
-def _leaps(before: Arrival, after: Arrival) -> bool:
+def _leaps(before: _Stamp, after: _Stamp) -> bool:
     """Whether an index is further ahead than the time that has passed, where the first one is such a time itself."""
-    gone = _first(after) - _first(before)
-    if gone <= SLACK:
-        return False
-    times = _time(before), _time(after)
-    if times[0] is not None and times[1] is not None and times[1] >= times[0] and _off(before) <= SLACK:
-        return gone > times[1] - times[0] + SLACK
-    return gone > max(LEAP, _first(before) // LEAP_PART)
+    gone = after.number - before.number
+    if before.time is not None and after.time is not None and after.time >= before.time and before.off <= SLACK:
+        return gone > after.time - before.time + SLACK
+    return gone > max(LEAP, before.number // LEAP_PART)

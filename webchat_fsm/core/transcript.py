@@ -61,7 +61,7 @@ class TranscriptBook:
     that an odd event has claimed stays free for the event that it belongs to.
     """
 
-    __slots__ = ("_ends", "_entries", "_late", "_odd", "_reached", "_seen")
+    __slots__ = ("_ends", "_entries", "_late", "_odd", "_reached", "_seen", "_steps")
 
     def __init__(self) -> None:
         self.clear()
@@ -70,7 +70,8 @@ class TranscriptBook:
         """Start afresh."""
         self._entries: list[_Entry] = []
         self._seen: dict[Rank, object] = {}
-        self._odd: dict[bytes, Place] = {}
+        self._odd: dict[Rank | None, dict[bytes, Place]] = {}
+        self._steps = 0
         self._ends: tuple[Arrival, Arrival] | None = None
         self._reached: Arrival | None = None
         self._late = False
@@ -86,7 +87,7 @@ class TranscriptBook:
     ) -> Answer:
         """Put the events of an answer in their places; the rest of the arguments is that of `Frame`."""
         first, last = self._ends or (None, None)
-        frame = Frame(position, bounded, next_position, self._seen, first, last, old)
+        frame = Frame(position, bounded, next_position, self._seen, first, last, self._odd, old)
         placed = arrange(arrivals, frame)
         found = self._found(placed, old=old)
         moving = [pair for pair, one in zip(placed, found, strict=True) if one.sure or _moves(one, frame)]
@@ -98,8 +99,8 @@ class TranscriptBook:
         for arrival, sure in placed:
             rank = arrival.rank
             if sure and rank is not None:
-                place, step = (rank, 0), len(self._odd)
-                fresh = rank not in self._seen and not (self._odd and fingerprint(arrival) in self._odd)
+                place, step = (rank, 0), self._steps
+                fresh = rank not in self._seen and self._odd_place(arrival) is None
             else:
                 step += 1
                 known = self._known(arrival)
@@ -113,7 +114,12 @@ class TranscriptBook:
         rank = arrival.rank
         if rank is not None and rank in self._seen and is_same(arrival, self._seen[rank]):
             return rank, 0
-        return self._odd.get(fingerprint(arrival))
+        return self._odd_place(arrival)
+
+    def _odd_place(self, arrival: Arrival) -> Place | None:
+        """The place of an odd event that was seen before; nothing is digested where none has claimed that index."""
+        claimed = self._odd.get(arrival.rank)
+        return claimed.get(fingerprint(arrival)) if claimed else None
 
     def _begin(self, placed: Sequence[Placed], *, old: bool) -> Place:
         """Where an odd event stands that nothing precedes: behind the last one known, or before its successor.
@@ -123,14 +129,15 @@ class TranscriptBook:
         first, last = (_rank(end) for end in self._ends or (None, None))
         following = next((_rank(arrival) for arrival, sure in placed if sure), first if old else None)
         if following is not None and (old or following <= last):
-            return following, BEFORE + len(self._odd)
-        return last, len(self._odd)
+            return following, BEFORE + self._steps
+        return last, self._steps
 
     def note(self, one: Found) -> None:
         """Remember that it was seen, shown or not."""
         arrival = one.arrival
         if not one.sure:
-            self._odd[fingerprint(arrival)] = one.place
+            self._odd.setdefault(arrival.rank, {})[fingerprint(arrival)] = one.place
+            self._steps += 1
             return
         rank = one.place[0]
         self._seen[rank] = arrival.original
@@ -141,7 +148,7 @@ class TranscriptBook:
         """Give odd events that came again, with an index that can be believed now, the places of those indexes."""
         for one in found:
             if one.sure and not one.fresh and _rank(one.arrival) not in self._seen:
-                place = self._odd[fingerprint(one.arrival)]
+                place = self._odd_place(one.arrival)
                 self.note(one)
                 self._entries = [
                     entry._replace(place=one.place) if entry.place == place else entry for entry in self._entries
