@@ -41,7 +41,7 @@ def take(
     session.transcript.confirm(answer.found)
     shown: list[Arrival] = []
     for found in answer.fresh:
-        arrival = found.arrival
+        arrival = found.arrival if found.sure else found.arrival._replace(rank=None)
         message = replace(arrival.message, restoring=session.catching_up)
         session.transcript.note(found)
         _settle_receipt(turn, message)

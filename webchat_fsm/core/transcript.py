@@ -144,6 +144,11 @@ class TranscriptBook:
         first, last = self._ends or (arrival, arrival)
         self._ends = arrival if rank < _rank(first) else first, arrival if rank > _rank(last) else last
 
+    def know(self, arrivals: Sequence[Arrival]) -> None:
+        """Remember the events of an answer, of which none is shown."""
+        for one in self.look(arrivals).fresh:
+            self.note(one)
+
     def confirm(self, found: Iterable[Found]) -> None:
         """Give odd events that came again, with an index that can be believed now, the places of those indexes."""
         for one in found:
@@ -181,6 +186,11 @@ class TranscriptBook:
     def lowest(self) -> object:
         """The index of the oldest message seen, hidden ones too, as the wire has it; None where there is none."""
         return None if self._ends is None else wire_index(self._ends[0])
+
+    @property
+    def highest(self) -> Arrival | None:
+        """The newest message seen, by its index; None where there is none."""
+        return None if self._ends is None else self._ends[1]
 
     def read(self, since: int | str | None = None) -> Transcript:
         """All messages, or those behind the one with that index."""
