@@ -42,13 +42,14 @@ def take(
     shown: list[Arrival] = []
     for found in answer.fresh:
         arrival = found.arrival if found.sure else found.arrival._replace(rank=None)
-        message = replace(arrival.message, restoring=session.catching_up)
+        index = arrival.message.index if found.sure else None  # one that is not believed counts as not said
+        message = replace(arrival.message, index=index, restoring=session.catching_up)
         session.transcript.note(found)
         _settle_receipt(turn, message)
         if not old:
             _tell(turn, message)
         if not session.hides(message):
-            seen = replace(arrival.shown or message, restoring=session.catching_up)
+            seen = replace(arrival.shown or message, index=index, restoring=session.catching_up)
             session.transcript.add(found, seen)
             shown.append(arrival._replace(message=seen))
     if trusted and not old:

@@ -7,6 +7,8 @@ from bisect import insort
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
+from msgspec.structs import replace
+
 from webchat_fsm.core.facts import Arrival
 from webchat_fsm.core.placement import Frame, Placed, Rank, arrange, fingerprint, is_same, position_behind
 from webchat_fsm.lifecycle.effects import SavedFilter
@@ -150,13 +152,16 @@ class TranscriptBook:
             self.note(one)
 
     def confirm(self, found: Iterable[Found]) -> None:
-        """Give odd events that came again, with an index that can be believed now, the places of those indexes."""
+        """Give odd events that came again, with an index that can be believed now, that index and its place."""
         for one in found:
             if one.sure and not one.fresh and _rank(one.arrival) not in self._seen:
-                place = self._odd_place(one.arrival)
+                place, index = self._odd_place(one.arrival), one.arrival.message.index
                 self.note(one)
                 self._entries = [
-                    entry._replace(place=one.place) if entry.place == place else entry for entry in self._entries
+                    entry._replace(place=one.place, message=replace(entry.message, index=index))
+                    if entry.place == place
+                    else entry
+                    for entry in self._entries
                 ]
                 self._entries.sort(key=_where)
 
@@ -201,12 +206,11 @@ class TranscriptBook:
         )
 
     def _behind(self, since: int | str) -> list[_Entry]:
-        alike = [entry.place for entry in self._entries if entry.message.index == since]
+        known = next((entry.place for entry in self._entries if entry.message.index == since), None)
         number = str(since) if isinstance(since, int | str) else ""
         countable = number.isdecimal() and len(number) <= LONGEST_POSITION
         counted: Place = ((int(number),) if countable else (), 0)
-        place = min(alike, key=lambda place: place[1] != 0, default=counted)  # an odd event may claim another's index
-        return [entry for entry in self._entries if entry.place > place]
+        return [entry for entry in self._entries if entry.place > (known or counted)]
 
     def stats(self) -> Stats:
         """Times of the first and the last message, and what lies between in milliseconds."""
