@@ -205,7 +205,8 @@ def _chain(events: list[Arrival], frame: Frame) -> list[int]:
 def _admitted(events: list[Arrival], frame: Frame) -> list[int]:
     readable = [place for place, event in enumerate(events) if event.rank is not None]
     low = [place for place in readable if _is_low(events[place], frame)]
-    refused = set() if len(low) < len(readable) and _is_block(events, low) else set(low)
+    vouched = len(low) < len(readable) or not any(_contradicts(event, frame) for event in events)
+    refused = set() if vouched and _is_block(events, low) else set(low)
     return [place for place in readable if place not in refused and not _is_high(events[place], frame)]
 
 
