@@ -9,7 +9,8 @@ is *odd*: it stands behind its predecessor and is known by its raw content alone
   where the server's next position confirms it. On v3, whose indexes are no positions, it is believed unless it leaps.
 - An answer is out of order as a whole, and sorted, where its indexes are exactly those that come next, where it rises
   from its end to its begin, or where nothing in it is new by its index. One spoilt index can imitate none of these.
-- A server that ignores the position asked for sends several events from before it, or one right before its successor.
+- A server that ignores the position asked for sends events from before it in a row, up to the next one. An event that
+  claims the place of another one outside of such a row is delivered: a repetition is a lesser evil than a loss.
 """
 
 from __future__ import annotations
@@ -145,7 +146,8 @@ def _in_order(events: list[Arrival], frame: Frame) -> list[Arrival]:
     plain = len(ranked) == len(events) == len({event.rank for event in events})
     if plain and not any(map(frame.was_odd, events)) and (_is_complete(events, frame) or _is_all_low(events, frame)):
         return sorted(events, key=_rank)
-    return events[::-1] if _is_turned(ranked, frame) else events
+    ranked = [event for event in ranked if not (_is_low(event, frame) or _is_high(event, frame))]
+    return events[::-1] if _is_turned(ranked) else events
 
 
 def _is_complete(events: list[Arrival], frame: Frame) -> bool:
@@ -175,7 +177,7 @@ def _low(frame: Frame) -> Rank:
     return (frame.position,) if frame.bounded else _rank(frame.first) or (1,)
 
 
-def _is_turned(events: list[Arrival], frame: Frame) -> bool:
+def _is_turned(events: list[Arrival]) -> bool:
     """Whether the answer rises from its end to its begin; of two events their times decide."""
     ranks = [_rank(event) for event in events]
     rising, falling = len(_longest(ranks)), len(_longest(ranks[::-1]))
@@ -205,8 +207,7 @@ def _chain(events: list[Arrival], frame: Frame) -> list[int]:
 def _admitted(events: list[Arrival], frame: Frame) -> list[int]:
     readable = [place for place, event in enumerate(events) if event.rank is not None]
     low = [place for place in readable if _is_low(events[place], frame)]
-    vouched = len(low) < len(readable) or not any(_contradicts(event, frame) for event in events)
-    refused = set() if vouched and _is_block(events, low) else set(low)
+    refused = set() if _is_block(events, low, frame) else set(low)
     return [place for place in readable if place not in refused and not _is_high(events[place], frame)]
 
 
@@ -226,14 +227,18 @@ def is_same(event: Arrival, original: object) -> bool:
     return event.original is original or fingerprint(event) == fingerprint(event._replace(original=original))
 
 
-def _is_block(events: list[Arrival], low: list[int]) -> bool:
-    """Whether these are what a server sends again that ignores the position: several in a row, or up to the next."""
+def _is_block(events: list[Arrival], low: list[int], frame: Frame) -> bool:
+    """Whether these are what a server sends again that ignores the position: rising, in a row, and up to the next one.
+
+    Several that contradict nothing need not reach up to the next one.
+    """
     if not low or low != list(range(low[0], low[-1] + 1)):
         return False
     after = events[low[-1] + 1].rank if low[-1] + 1 < len(events) else None
     rising = all(_rank(one) < _rank(two) for one, two in pairwise(events[place] for place in low))
     last = _rank(events[low[-1]])
-    return rising and (len(low) > 1 or after == (*last[:-1], last[-1] + 1))
+    new = len(low) > 1 and not any(_contradicts(events[place], frame) for place in low)
+    return rising and (new or after == (*last[:-1], last[-1] + 1))
 
 
 def _is_high(event: Arrival, frame: Frame) -> bool:
