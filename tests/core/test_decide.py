@@ -72,7 +72,7 @@ def test_the_cursor_moves_and_is_saved_after_the_content_was_published(play):
 
 def test_the_cursor_follows_neither_an_untrusted_answer_nor_a_lower_index(play):
     play.start()
-    play.poll(good(said(5)))
+    play.poll(good(*map(said, range(1, 6))))
     play.poll(bad(Verdict.UNAVAILABLE, arrivals=good(said(9)).arrivals))
     play.poll(good(said(2)))
     assert play.due().call.fields["position"] == 6

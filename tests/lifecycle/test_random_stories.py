@@ -42,6 +42,11 @@ FAULTS = (
     {"body": b"<html>"},
     {"duplicate": True},
     {"reorder": True},
+    {"member": "$.messages[0].text", "value": {"a": 1}},
+    {"member": "$.messages[1].utcTime", "remove": True},
+    {"member": "$.messages[0].from", "value": None},
+    {"member": "$.alias", "value": 117},
+    {"member": "$.nextPosition", "value": "x"},
 )
 """What may go wrong without ending a chat."""
 

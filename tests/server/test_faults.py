@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
+from msgspec import UNSET
 
 from webchat_fsm.server import Fault, HttpRequest
+from webchat_fsm.server.members import changed, steps
 
 
 def test_status_1_for_so_many_refreshes_and_then_all_is_well(visitor):
@@ -79,6 +83,77 @@ def test_messages_double_and_in_reverse(visitor):
     visitor.server.faults.add(duplicate=True, reorder=True)
     assert [message["index"] for message in visitor.refresh()["messages"]] == [2, 2, 1, 1]
     assert [message["index"] for message in visitor.refresh()["messages"]] == [1, 2]
+
+
+TREE = {"a": {"b": [{"c": 1}, {"c": 2}]}, "messages": []}
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "expected"),
+    [
+        ("$.a", None, {"a": None, "messages": []}),
+        ("$.a.b[1].c", 42, {"a": {"b": [{"c": 1}, {"c": 42}]}, "messages": []}),
+        ("$.a.b[0]", "x", {"a": {"b": ["x", {"c": 2}]}, "messages": []}),
+        ("$.a.b[0]", UNSET, {"a": {"b": [{"c": 2}]}, "messages": []}),
+        ("$.a.b[0].c", UNSET, {"a": {"b": [{}, {"c": 2}]}, "messages": []}),
+        ("$.a.new", [], {"a": {"b": [{"c": 1}, {"c": 2}], "new": []}, "messages": []}),
+        ("$.new", {}, {**TREE, "new": {}}),
+        ("$.new.c", 1, TREE),
+        ("$.new", UNSET, TREE),
+        ("$.a[0]", 1, TREE),
+        ("$.a.b.c", 1, TREE),
+        ("$.a.b[2]", 1, TREE),
+        ("$.a.b[0].c.d", 1, TREE),
+    ],
+)
+def test_a_member_is_replaced_removed_or_added_and_nothing_else(path, value, expected):
+    before = copy.deepcopy(TREE)
+    assert changed(TREE, steps(path), value) == expected
+    assert before == TREE
+
+
+def test_a_member_of_each_pushed_envelope_is_replaced():
+    pushed = {"channel": "/service/chatV2/x", "data": {"alias": "117"}}
+    reply = {"channel": "/meta/connect", "alias": "kept"}
+    assert changed([pushed, reply], steps("$.alias"), 1) == [{**pushed, "data": {"alias": 1}}, reply]
+
+
+def test_a_member_of_an_answer_is_spoilt_so_many_times(visitor):
+    visitor.call("send", message="one")
+    visitor.server.faults.add(operation="refresh", member="$.messages[1].text", value=None, times=2)
+    visitor.server.faults.add(operation="refresh", member="$.messages[0].from.nickname", remove=True)
+    envelopes = [visitor.refresh() for _ in range(4)]
+    assert [envelope["messages"][1]["text"] for envelope in envelopes] == [None, None, "one", "one"]
+    assert ["nickname" in envelope["messages"][0]["from"] for envelope in envelopes] == [True, True, False, True]
+
+
+def test_members_of_one_planned_request_are_all_spoilt(visitor):
+    request = HttpRequest.of("POST", "/genesys/2/chat/x", {}, b"nickname=Jonny")
+    planned = [Fault(member="$.alias", value=117), Fault(member="$.userId", remove=True), Fault(delay=1)]
+    answer = visitor.server.handle(request, planned=planned)
+    assert (answer.json()["alias"], "userId" in answer.json(), answer.delay) == (117, False, 1)
+
+
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        ({"member": "messages[0]", "value": 1}, r"member: expected a path such as '\$.messages\[1\].text', got 'mess"),
+        ({"member": "$", "value": 1}, "member: expected a path"),
+        ({"member": "$.a[x]", "value": 1}, "member: expected a path"),
+        ({"member": "$.a[*].b", "value": 1}, "member: expected a path"),
+        ({"member": "$..a", "value": 1}, "member: expected a path"),
+        ({"member": "$.a.", "value": 1}, "member: expected a path"),
+        ({"member": 7, "value": 1}, "member: expected str | null, got 7"),
+        ({"member": "$.a"}, "member: give the value that is to stand there, or remove=True"),
+        ({"member": "$.a", "value": None, "remove": True}, "member: give either the value or remove, not both"),
+        ({"value": None, "drop": True}, r"value: name the member too, as in member='\$.messages"),
+        ({"remove": True, "drop": True}, "remove: name the member too"),
+        ({"member": "$.a", "value": object()}, r"value: expected a JSON value, got object \("),
+    ],
+)
+def test_a_change_of_a_member_that_cannot_be_is_a_mistake(visitor, fault, told):
+    with pytest.raises(ValueError, match=told):
+        visitor.server.faults.add(**fault)
 
 
 def test_skip_lets_some_pass_and_other_operations_do_not_count(visitor):

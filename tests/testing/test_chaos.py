@@ -7,7 +7,7 @@ import json
 import pytest
 
 from webchat_fsm.lifecycle.table import Transport
-from webchat_fsm.testing.chaos import HIT, KINDS, OPERATIONS, drawn
+from webchat_fsm.testing.chaos import HIT, KINDS, OPERATIONS, drawn, entries
 from webchat_fsm.wire import cometd, gms_v2, nexus_v3
 
 
@@ -64,6 +64,27 @@ def test_a_message_that_is_there_twice_and_in_disorder_is_delivered_once_and_in_
     webchat_timeline.advance(10)
     texts = [message.text for message in chat.get_transcript().messages if message.type == "Message"]
     assert texts == ["Line 0", "Line 1", "Line 2"]
+
+
+def test_a_member_of_an_answer_is_spoilt_at_an_attempt(chat, webchat_server, webchat_timeline, webchat_recording):
+    plan = """[{"operation": "refresh", "attempt": 1, "member": "$.messages[0].userData", "value": null},
+               {"operation": "refresh", "attempt": 1, "member": "$.messages[0].odd", "value": [1]}]"""
+    webchat_server.load_faults(json.loads(plan))
+    webchat_server.agent("Ann").join()
+    webchat_timeline.advance(5)
+    (original,) = [one for one in chat.get_transcript().original_messages if "odd" in one]
+    assert (original["userData"], original["odd"], chat.health().failures) == (None, [1], 0)
+
+
+@pytest.mark.parametrize("transport", Transport)
+def test_drawn_members_are_of_all_kinds_and_leave_the_end_of_a_chat_alone(transport):
+    faults = [fault for fault in drawn(7, transport, 3000) if "member" in fault]
+    kinds = {type(fault.get("value")) for fault in faults}
+    assert kinds == {type(None), bool, int, float, str, list, dict}
+    assert any(fault.get("remove") for fault in faults)
+    assert all(fault["member"].startswith("$.messages[" if transport.gms else "$.data.messages[") for fault in faults)
+    assert json.loads(json.dumps(faults)) == faults
+    entries(faults)
 
 
 BUSY = {"operation": "refresh", "http_status": 503}

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from msgspec.structs import replace
 
 from webchat_fsm.core.facts import Arrival
+from webchat_fsm.core.transcript import Answer, wire_index
 from webchat_fsm.core.turn import Turn
 from webchat_fsm.lifecycle.effects import Delivered
 from webchat_fsm.lifecycle.events import (
@@ -24,31 +25,35 @@ from webchat_fsm.lifecycle.words import Message
 
 def take(
     turn: Turn,
-    arrivals: Iterable[Arrival],
+    arrivals: Sequence[Arrival],
     *,
     trusted: bool = True,
     old: bool = False,
+    next_position: int | None = None,
     idle_time_count_down: int | None = None,
 ) -> None:
     """Deliver what is new. The transcript comes before the cursor; an answer not `trusted` does not move the cursor.
 
-    `old` marks history, which only messageReceived tells, newest first.
+    `old` marks history, which only messageReceived tells, newest first; `next_position` is the server's.
     """
     session = turn.session
-    fresh = session.transcript.unseen(arrivals)
+    answer = session.look(arrivals, next_position=next_position, old=old)
+    session.transcript.confirm(answer.found)
     shown: list[Arrival] = []
-    for arrival in fresh:
-        message = replace(arrival.message, restoring=session.catching_up)
-        session.transcript.note(arrival)
+    for found in answer.fresh:
+        arrival = found.arrival if found.sure else found.arrival._replace(rank=None)
+        index = arrival.message.index if found.sure else None  # one that is not believed counts as not said
+        message = replace(arrival.message, index=index, restoring=session.catching_up)
+        session.transcript.note(found)
         _settle_receipt(turn, message)
         if not old:
             _tell(turn, message)
         if not session.hides(message):
-            seen = replace(arrival.shown or message, restoring=session.catching_up)
-            session.transcript.add(arrival, seen)
+            seen = replace(arrival.shown or message, index=index, restoring=session.catching_up)
+            session.transcript.add(found, seen)
             shown.append(arrival._replace(message=seen))
     if trusted and not old:
-        _advance(turn, fresh)
+        _advance(turn, answer)
     if shown:
         if old:
             shown.reverse()
@@ -63,17 +68,17 @@ def take(
         turn.publish("messageReceived", received)
 
 
-def _advance(turn: Turn, fresh: list[Arrival]) -> None:
-    """The next position is behind the highest index seen, whatever the server's nextPosition says."""
+def _advance(turn: Turn, answer: Answer) -> None:
+    """Move the cursor behind an answer: a position never goes back, an index does where it was wrong.
+
+    An index (v3) is used to ask for what was lost on the way, so one that is too low costs a repetition only, and one
+    that is too high would lose messages.
+    """
     session = turn.session
-    known = [arrival for arrival in fresh if arrival.message.index is not None and arrival.rank is not None]
-    if not known:
-        return
-    last = known[-1].message.index
-    if isinstance(last, int) and isinstance(session.cursor, int):
-        session.cursor = max(session.cursor, last + 1)
-    elif known[-1] is session.transcript.highest:
-        session.cursor = str(known[-1].original.get("index", last))
+    if session.transport.gms:
+        session.cursor = max(int(session.cursor), answer.position)
+    elif (last := session.transcript.reach(answer.fresh)) is not None:
+        session.cursor = str(wire_index(last))
 
 
 def _settle_receipt(turn: Turn, message: Message) -> None:

@@ -135,7 +135,13 @@ def _poll_good(turn: Turn, reply: Reply) -> None:
 
 
 def _take(turn: Turn, reply: Reply, *, trusted: bool = True) -> None:
-    content.take(turn, reply.arrivals, trusted=trusted, idle_time_count_down=reply.idle_time_count_down)
+    content.take(
+        turn,
+        reply.arrivals,
+        trusted=trusted,
+        next_position=reply.next_position,
+        idle_time_count_down=reply.idle_time_count_down,
+    )
 
 
 def _end_if_over(turn: Turn, reply: Reply) -> None:
@@ -289,7 +295,7 @@ def _sent(turn: Turn, call: Call, reply: Reply) -> None:
 
 def _history(turn: Turn, call: Call, reply: Reply) -> None:
     if reply.good:
-        turn.session.history_done = not turn.session.transcript.unseen(reply.arrivals)
+        turn.session.history_done = not turn.session.look(reply.arrivals, old=True).fresh
         content.take(turn, reply.arrivals, old=True)
     _other(turn, call, reply)
 

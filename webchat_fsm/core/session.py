@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from copy import copy
 from operator import attrgetter
 from typing import Any, NamedTuple
@@ -16,7 +16,7 @@ from webchat_fsm.core import participants, transcript
 from webchat_fsm.core.facts import Arrival, Moment, Timer
 from webchat_fsm.core.pace import Pace
 from webchat_fsm.core.participants import Participants
-from webchat_fsm.core.transcript import Prefilters, TranscriptBook
+from webchat_fsm.core.transcript import Answer, Prefilters, TranscriptBook
 from webchat_fsm.lifecycle.effects import SavedSession
 from webchat_fsm.lifecycle.table import Flag, Guard, State, Transport
 from webchat_fsm.lifecycle.words import Json, Message, SessionData
@@ -222,10 +222,22 @@ class Session:
         self.prefilters.merge(saved.prefilters)
         self.nickname = saved.nickname
 
-    def unseen(self, arrivals: Iterable[Arrival]) -> list[Arrival]:
-        """The arrivals that are new, each once; a restored session starts afresh."""
-        book = TranscriptBook() if self.state is State.RESTORING else self.transcript
-        return book.unseen(arrivals)
+    def look(self, arrivals: Sequence[Arrival], *, next_position: int | None = None, old: bool = False) -> Answer:
+        """Put the events of an answer in their places and find those that are new; a restored session starts afresh.
+
+        A position was asked for in a poll alone, and it is the cursor: only one poll is out at a time, and a restore
+        asks from 1. A push may bring anything.
+        """
+        afresh = self.state is State.RESTORING
+        book = TranscriptBook() if afresh else self.transcript
+        gms = self.transport.gms and not old
+        return book.look(
+            arrivals,
+            position=(1 if afresh else int(self.cursor)) if gms else None,
+            bounded=gms and self.transport.polls,
+            next_position=next_position,
+            old=old,
+        )
 
     def hides(self, message: Message) -> bool:
         """Whether a prefilter hides a message, one of a session that is being restored too."""

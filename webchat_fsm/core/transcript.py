@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 from bisect import insort
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
+from msgspec.structs import replace
+
 from webchat_fsm.core.facts import Arrival
+from webchat_fsm.core.placement import Frame, Placed, Rank, arrange, fingerprint, is_same, position_behind
 from webchat_fsm.lifecycle.effects import SavedFilter
 from webchat_fsm.lifecycle.words import Message, Stats, Transcript, milliseconds
 
@@ -18,70 +21,207 @@ BUILT_IN = re.compile(r"\{start:[0-9]{9}\}")
 """The vendor's standard filter: the token of a co-browse session."""
 
 
+Place = tuple[Rank, int]
+"""Where an event stands: at an index (0), or so many steps behind or before it where its own cannot be believed."""
+
+BEFORE = -(2**62)
+"""Steps to the place before an index, in which odd events are counted forward."""
+
+
 class _Entry(NamedTuple):
-    rank: tuple[int, ...]
+    place: Place
     order: int
     message: Message
     original: Any
 
 
-Mark = tuple[list[_Entry], int, dict[object, None], int, tuple[Arrival, Arrival] | None]
+class Found(NamedTuple):
+    """An event of an answer with its place; `sure` where its index is believed, `fresh` where it is new."""
+
+    arrival: Arrival
+    place: Place
+    sure: bool
+    fresh: bool
+
+
+class Answer(NamedTuple):
+    """What an answer holds: its events, and the position behind it."""
+
+    found: Sequence[Found]
+    position: int
+
+    @property
+    def fresh(self) -> list[Found]:
+        """The events that are new."""
+        return [one for one in self.found if one.fresh]
+
+
+class Mark(NamedTuple):
+    """How far a book has come: its collections, how much is in them, and the rest of its state."""
+
+    entries: list[_Entry]
+    seen: dict[Rank, object]
+    odd: dict[Rank | None, dict[bytes, Place]]
+    oddities: list[tuple[Rank | None, bytes]]
+    counts: tuple[int, int, int]
+    ends: tuple[Arrival, Arrival] | None
+    reached: Arrival | None
+    late: bool
 
 
 class TranscriptBook:
-    """What has been seen, and what of it is shown."""
+    """What has been seen, and what of it is shown.
 
-    __slots__ = ("_ends", "_entries", "_seen")
+    An event whose index is believed is known by its index, an odd one (`placement`) by its raw content: so an index
+    that an odd event has claimed stays free for the event that it belongs to.
+    """
+
+    __slots__ = ("_ends", "_entries", "_late", "_odd", "_oddities", "_reached", "_seen")
 
     def __init__(self) -> None:
-        self._entries: list[_Entry] = []
-        self._seen: dict[object, None] = {}  # in order, so that the latest can be taken back
-        self._ends: tuple[Arrival, Arrival] | None = None
+        self.clear()
 
     def clear(self) -> None:
         """Start afresh."""
-        self._entries, self._seen = [], {}
-        self._ends = None
+        self._entries: list[_Entry] = []
+        self._seen: dict[Rank, object] = {}
+        self._odd: dict[Rank | None, dict[bytes, Place]] = {}
+        self._oddities: list[tuple[Rank | None, bytes]] = []
+        self._ends: tuple[Arrival, Arrival] | None = None
+        self._reached: Arrival | None = None
+        self._late = False
 
     def mark(self) -> Mark:
-        """How far the book has come, for `back_to`."""
-        return self._entries, len(self._entries), self._seen, len(self._seen), self._ends
+        """Return how far the book has come, for `back_to`."""
+        counts = len(self._entries), len(self._seen), len(self._oddities)
+        return Mark(self._entries, self._seen, self._odd, self._oddities, counts, self._ends, self._reached, self._late)
 
     def back_to(self, mark: Mark) -> None:
-        """Take back what was noted and added since."""
-        self._entries, entries, self._seen, seen, self._ends = mark
+        """Take back what was noted and added since; in place, as a copy at each step would cost more than the step."""
+        self._entries, self._seen, self._odd, self._oddities, counts, self._ends, self._reached, self._late = mark
+        entries, seen, oddities = counts
         if len(self._entries) > entries:
             self._entries = [entry for entry in self._entries if entry.order < entries]
         while len(self._seen) > seen:
             self._seen.popitem()
+        while len(self._oddities) > oddities:
+            rank, digest = self._oddities.pop()
+            self._odd[rank].pop(digest, None)
 
-    def unseen(self, arrivals: Iterable[Arrival]) -> list[Arrival]:
-        """The arrivals that are new here, in index order, each once."""
-        found, keys = [], set()
-        for arrival in _in_order(arrivals):
-            key = _identity(arrival)
-            if key not in self._seen and key not in keys:
-                keys.add(key)
-                found.append(arrival)
+    def look(
+        self,
+        arrivals: Sequence[Arrival],
+        *,
+        position: int | None = None,
+        bounded: bool = False,
+        next_position: int | None = None,
+        old: bool = False,
+    ) -> Answer:
+        """Put the events of an answer in their places; the rest of the arguments is that of `Frame`."""
+        first, last = self._ends or (None, None)
+        frame = Frame(position, bounded, next_position, self._seen, first, last, self._odd, old)
+        placed = arrange(arrivals, frame)
+        found = self._found(placed, old=old)
+        moving = [pair for pair, one in zip(placed, found, strict=True) if one.sure or _moves(one, frame)]
+        return Answer(found, 1 if position is None else position_behind(moving, frame))
+
+    def _found(self, placed: Sequence[Placed], *, old: bool) -> list[Found]:
+        found: list[Found] = []
+        behind, step = self._begin(placed, old=old)
+        for arrival, sure in placed:
+            rank = arrival.rank
+            if sure and rank is not None:
+                place, step = (rank, 0), len(self._oddities)
+                fresh = rank not in self._seen and self._odd_place(arrival) is None
+            else:
+                step += 1
+                known = self._known(arrival)
+                place, fresh = known or (behind, step), known is None
+            behind = place[0]
+            found.append(Found(arrival, place, sure, fresh))
         return found
 
-    def note(self, arrival: Arrival) -> None:
-        """Remember that it was seen, shown or not."""
-        self._seen.setdefault(_identity(arrival))
-        if arrival.rank is not None:
-            known = (arrival, *(self._ends or ()))
-            self._ends = min(known, key=_rank), max(known, key=_rank)
+    def _known(self, arrival: Arrival) -> Place | None:
+        """The place of an odd event that was seen before, as an odd one or with its index believed."""
+        rank = arrival.rank
+        if rank is not None and rank in self._seen and is_same(arrival, self._seen[rank]):
+            return rank, 0
+        return self._odd_place(arrival)
 
-    def add(self, arrival: Arrival, message: Message) -> None:
+    def _odd_place(self, arrival: Arrival) -> Place | None:
+        """The place of an odd event that was seen before; nothing is digested where none has claimed that index."""
+        claimed = self._odd.get(arrival.rank)
+        return claimed.get(fingerprint(arrival)) if claimed else None
+
+    def _begin(self, placed: Sequence[Placed], *, old: bool) -> Place:
+        """Where an odd event stands that nothing precedes: behind the last one known, or before its successor.
+
+        Its successor says where it stands if that is known already, or if it is history.
+        """
+        first, last = (_rank(end) for end in self._ends or (None, None))
+        following = next((_rank(arrival) for arrival, sure in placed if sure), first if old else None)
+        if following is not None and (old or following <= last):
+            return following, BEFORE + len(self._oddities)
+        return last, len(self._oddities)
+
+    def note(self, one: Found) -> None:
+        """Remember that it was seen, shown or not."""
+        arrival = one.arrival
+        if not one.sure:
+            digest = fingerprint(arrival)
+            self._odd.setdefault(arrival.rank, {})[digest] = one.place
+            self._oddities.append((arrival.rank, digest))
+            return
+        rank = one.place[0]
+        self._seen[rank] = arrival.original
+        first, last = self._ends or (arrival, arrival)
+        self._ends = arrival if rank < _rank(first) else first, arrival if rank > _rank(last) else last
+
+    def know(self, arrivals: Sequence[Arrival]) -> None:
+        """Remember the events of an answer, of which none is shown."""
+        for one in self.look(arrivals).fresh:
+            self.note(one)
+
+    def confirm(self, found: Iterable[Found]) -> None:
+        """Give odd events that came again, with an index that can be believed now, that index and its place."""
+        for one in found:
+            if one.sure and not one.fresh and _rank(one.arrival) not in self._seen:
+                place, index = self._odd_place(one.arrival), one.arrival.message.index
+                self.note(one)
+                self._entries = [
+                    entry._replace(place=one.place, message=replace(entry.message, index=index))
+                    if entry.place == place
+                    else entry
+                    for entry in self._entries
+                ]
+                self._entries.sort(key=_where)
+
+    def add(self, one: Found, message: Message) -> None:
         """Show a message at its place."""
-        last = self._entries[-1].rank if self._entries else ()
-        rank = last if arrival.rank is None else arrival.rank
-        insort(self._entries, _Entry(rank, len(self._entries), message, arrival.original), key=lambda entry: entry[:2])
+        entry = _Entry(one.place, len(self._entries), message, one.arrival.original)
+        if not self._entries or entry.place >= self._entries[-1].place:
+            self._entries.append(entry)  # the usual case, in a fifth of the time
+        else:
+            insort(self._entries, entry, key=_where)
+
+    def reach(self, fresh: Iterable[Found]) -> Arrival | None:
+        """The event behind which to go on where indexes are no positions; None where that stays as it is.
+
+        It is the last one whose index is believed. One from before the last such is a message that came late, unless
+        its time is later or the next answer is from there too: then the index that was believed was wrong.
+        """
+        last = next((one.arrival for one in reversed(list(fresh)) if one.sure), None)
+        if last is None:
+            return None
+        before, late = self._reached, self._late
+        self._late = before is not None and _rank(last) < _rank(before) and not late and not _is_later(last, before)
+        self._reached = before if self._late else last
+        return None if self._late else last
 
     @property
     def lowest(self) -> object:
         """The index of the oldest message seen, hidden ones too, as the wire has it; None where there is none."""
-        return None if self._ends is None else self._ends[0].original["index"]
+        return None if self._ends is None else wire_index(self._ends[0])
 
     @property
     def highest(self) -> Arrival | None:
@@ -97,11 +237,11 @@ class TranscriptBook:
         )
 
     def _behind(self, since: int | str) -> list[_Entry]:
-        known = next((entry.rank for entry in self._entries if entry.message.index == since), None)
+        known = next((entry.place for entry in self._entries if entry.message.index == since), None)
         number = str(since) if isinstance(since, int | str) else ""
         countable = number.isdecimal() and len(number) <= LONGEST_POSITION
-        rank = known if known is not None else (int(number),) if countable else ()
-        return [entry for entry in self._entries if entry.rank > rank]
+        counted: Place = ((int(number),) if countable else (), 0)
+        return [entry for entry in self._entries if entry.place > (known or counted)]
 
     def stats(self) -> Stats:
         """Times of the first and the last message, and what lies between in milliseconds."""
@@ -112,24 +252,28 @@ class TranscriptBook:
         return Stats(agents={}, start_time=first, end_time=last, duration=duration)
 
 
-def _rank(arrival: Arrival) -> tuple[int, ...]:
-    return arrival.rank or ()
+def wire_index(arrival: Arrival) -> object:
+    """The index of an event as the wire has it."""
+    original = arrival.original
+    return original.get("index", arrival.message.index) if isinstance(original, dict) else arrival.message.index
 
 
-def _in_order(arrivals: Iterable[Arrival]) -> list[Arrival]:
-    """By index; one that has none stays behind the one it came after."""
-    placed: list[tuple[tuple[int, ...], Arrival]] = []
-    for arrival in arrivals:
-        before = placed[-1][0] if placed else ()
-        placed.append((before if arrival.rank is None else arrival.rank, arrival))
-    return [arrival for _, arrival in sorted(placed, key=lambda place: place[0])]
+def _rank(arrival: Arrival | None) -> Rank:
+    return () if arrival is None else arrival.rank or ()
 
 
-def _identity(arrival: Arrival) -> object:
-    if arrival.rank is not None:
-        return arrival.rank
-    message = arrival.message
-    return (message.timestamp, message.type, message.text, message.sender.id)
+def _where(entry: _Entry) -> tuple[Place, int]:
+    return entry[:2]
+
+
+def _moves(one: Found, frame: Frame) -> bool:
+    """Whether an event counts for the next position: not an odd one again that stands before the position asked for."""
+    return one.fresh or one.place[0] >= ((frame.position or 1) - 1,)
+
+
+def _is_later(one: Arrival, two: Arrival) -> bool:
+    times = milliseconds(one.message.timestamp), milliseconds(two.message.timestamp)
+    return times[0] is not None and times[1] is not None and times[0] > times[1]
 
 
 class Prefilters:

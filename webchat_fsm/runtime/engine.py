@@ -298,7 +298,9 @@ class Engine:
         if not reply.arrivals:
             return reply
         with self.lock:
-            fresh = {id(arrival) for arrival in self.session.unseen(reply.arrivals)}
+            old = call.operation == "history"
+            answer = self.session.look(reply.arrivals, next_position=reply.next_position, old=old)
+            fresh = {id(found.arrival) for found in answer.fresh}
             restoring = self.session.state is State.RESTORING or self.session.catching_up
         arrivals = tuple(
             self._shown(arrival, restoring=restoring) if id(arrival) in fresh else arrival for arrival in reply.arrivals

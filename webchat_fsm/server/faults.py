@@ -1,9 +1,18 @@
 """Faults on demand: what goes wrong, in which operation, and how often.
 
 A fault that is an answer of its own (`server_status`, `http_status`, `refused`), or no answer (`drop`), keeps the
-operation from happening; one that spoils a good answer (`tear`, `delay`, `duplicate`, `reorder`) does not.
+operation from happening; one that spoils a good answer (`tear`, `delay`, `duplicate`, `reorder`, `member`) does not.
 `takes_effect` says otherwise: `drop=True, takes_effect=True` is the message that arrives although its sender never
 hears of it.
+
+`member` names one member of the answer by a JSON path, and `value` replaces it, or `remove` takes it away::
+
+    faults.add(operation="refresh", member="$.messages[1].text", value=42)
+    faults.add(operation="refresh", member="$.messages[0].from.nickname", remove=True)
+
+The path begins at the body of the answer (v3: `$.data.messages[0].text`); over CometD at the `data` of each message of
+the chat that is pushed in that answer, which as a rule is the one to a `connect`. A path is made of `.name` and `[n]`.
+Where it leads nowhere in an answer, nothing is changed, but a last name that an object has not is added to it.
 
 What waits in `Faults` hits whichever operation comes next that it fits. A host that knows which request is to fail
 plans a fault for that one alone (`ChatServer.handle(..., planned=...)`).
@@ -21,6 +30,7 @@ from msgspec import Meta
 
 from webchat_fsm.lifecycle.encoding import utf8
 from webchat_fsm.server.exchange import HttpAnswer, Reply
+from webchat_fsm.server.members import changed, steps
 
 Errors = tuple[int | tuple[int, str], ...]
 Count = Annotated[int, Meta(ge=1)]
@@ -52,6 +62,9 @@ class FaultOptions(TypedDict, total=False):
     delay: float
     duplicate: bool
     reorder: bool
+    member: str | None
+    value: Any
+    remove: bool
     takes_effect: bool | None
 
 
@@ -95,6 +108,11 @@ class Fault(msgspec.Struct, kw_only=True):
     """Every message in the answer is there twice."""
     reorder: bool = False
     """The messages in the answer are in reverse order."""
+    member: str | None = None
+    """The path of a member of the answer that is replaced by `value`, or goes with `remove`."""
+    value: Any = msgspec.UNSET
+    """Any JSON value, null too."""
+    remove: bool = False
     takes_effect: bool | None = None
 
     @property
@@ -106,7 +124,7 @@ class Fault(msgspec.Struct, kw_only=True):
     @property
     def wrong(self) -> bool:
         """Whether anything goes wrong at all."""
-        return self.replaces or self.tear or self.delay > 0 or self.duplicate or self.reorder
+        return self.replaces or self.tear or self.delay > 0 or self.duplicate or self.reorder or self.member is not None
 
     @property
     def happens(self) -> bool:
@@ -119,10 +137,16 @@ class Fault(msgspec.Struct, kw_only=True):
         return [{"code": code, **({"advice": advice} if advice else {})} for code, advice in named]
 
     def spoil(self, reply: Reply) -> Reply:
-        """The reply with its messages doubled or turned round."""
-        if self.duplicate or self.reorder:
-            return msgspec.structs.replace(reply, payload=self._spoilt(reply.payload))
-        return reply
+        """The reply with its messages doubled or turned round, and a member of it replaced or removed."""
+        payload = self._spoilt(reply.payload) if self.duplicate or self.reorder else reply.payload
+        for member, value in self.changes:
+            payload = changed(payload, steps(member), value)
+        return reply if payload is reply.payload else msgspec.structs.replace(reply, payload=payload)
+
+    @property
+    def changes(self) -> tuple[tuple[str, Any], ...]:
+        """The members that are changed, each with its new value, which is UNSET where it is removed."""
+        return () if self.member is None else ((self.member, self.value),)
 
     def _spoilt(self, payload: object) -> object:
         if isinstance(payload, list):
@@ -149,7 +173,43 @@ class Fault(msgspec.Struct, kw_only=True):
         )
 
 
+class _Together(Fault, kw_only=True):
+    """What goes wrong with one request, by several faults."""
+
+    all_changes: tuple[tuple[str, Any], ...] = ()
+
+    @property
+    def changes(self) -> tuple[tuple[str, Any], ...]:
+        """The members that any of them changes, in their order."""
+        return self.all_changes
+
+
 _NOTHING = Fault()
+
+
+def _check_member(fault: Fault, where: str) -> None:
+    """Raise `ValueError` for a member that is changed in no way, or in two, and for a change of no member."""
+    given = fault.value is not msgspec.UNSET
+    if fault.member is None:
+        if given or fault.remove:
+            name = "value" if given else "remove"
+            raise ValueError(f"{where}{name}: name the member too, as in member='$.messages[1].text'")
+        return
+    try:
+        steps(fault.member)
+    except ValueError as error:
+        raise ValueError(f"{where}{error}") from None
+    if given is fault.remove:
+        told = "either the value or remove, not both" if given else "the value that is to stand there, or remove=True"
+        raise ValueError(f"{where}member: give {told}")
+    try:
+        msgspec.json.encode(fault.value if given else None)
+    except (TypeError, RecursionError) as error:
+        raise ValueError(f"{where}value: expected a JSON value, got {type(fault.value).__name__} ({error})") from None
+    except UnicodeEncodeError:
+        return  # half a surrogate pair is a text of JSON, too
+
+
 F = TypeVar("F", bound=Fault)
 
 
@@ -165,9 +225,11 @@ def checked(kind: type[F], given: Mapping[str, Any], where: str = "", *, without
             raise TypeError(f"{where}a fault has no {key!r}{_hint(key, known)}")
     body = given.get("body")
     try:
-        return msgspec.convert({**given, "body": utf8(body)} if isinstance(body, str) else dict(given), kind)
+        fault = msgspec.convert({**given, "body": utf8(body)} if isinstance(body, str) else dict(given), kind)
     except msgspec.ValidationError as error:
         raise ValueError(where + _told(error, given)) from None
+    _check_member(fault, where)
+    return fault
 
 
 def _told(error: msgspec.ValidationError, given: Mapping[str, Any]) -> str:
@@ -191,13 +253,16 @@ def _hint(name: object, known: Sequence[str]) -> str:
     return f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(known)}"
 
 
-def merged(faults: Iterable[Fault]) -> Fault:
-    """All that goes wrong with one request, in one fault; where two say different things, the later one counts."""
-    values: dict[str, Any] = {}
+def merged(faults: Sequence[Fault]) -> Fault:
+    """All that goes wrong with one request, in one fault; where two say different things, the later one counts.
+
+    Each changes a member of its own.
+    """
+    values: dict[str, Any] = {"all_changes": tuple(change for fault in faults for change in fault.changes)}
     for fault in faults:
         own = ((name, getattr(fault, name)) for name in Fault.__struct_fields__)
         values.update((name, value) for name, value in own if value != getattr(_NOTHING, name))
-    return Fault(**values)
+    return _Together(**values)
 
 
 class Faults:

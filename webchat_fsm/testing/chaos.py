@@ -4,6 +4,7 @@ A list of plain objects, which JSON can carry::
 
     [{"operation": "refresh", "attempt": 3, "drop": true},
      {"operation": "send", "attempt": [1, 2], "http_status": 503},
+     {"operation": "refresh", "attempt": 4, "member": "$.messages[0].text", "value": 42},
      {"operation": "refresh", "attempt": 5, "clock_jump": -3600.0}]
 
 `operation` is a name of `OPERATIONS`, the one that recordings show; `attempt` counts the requests of that operation (of
@@ -34,6 +35,26 @@ OPERATIONS = frozenset(
 )
 """The names under which the library makes its requests, on all transports."""
 
+VALUES: tuple[Any, ...] = (
+    *(None, True, False, 0, 1, -1, 42, 2**53, 2**63, 2.5, -1e300, "", "x", "null", "7", "1e3", "ü\u2028", [], {}),
+    *([None], ["x"], [[]], {"a": 1}, {"text": "x"}, {"": None}),
+)
+"""What a drawn `member` becomes: JSON values of all kinds."""
+
+MEMBERS = (
+    *("index", "type", "text", "from", "from.nickname", "from.participantId", "from.type", "from.odd"),
+    *("utcTime", "userData", "userData.odd", "messageType", "eventAttributes", "odd"),
+)
+"""The members of an event of which one is drawn; what ends a chat, or leads to it, is left alone."""
+
+
+def _member(draw: random.Random, transport: Transport) -> dict[str, Any]:
+    messages = "$.messages" if transport.gms else "$.data.messages"
+    place, name = draw.randrange(3), draw.choice(("", *(f".{name}" for name in MEMBERS)))
+    change = {"remove": True} if name and draw.random() < 0.2 else {"value": draw.choice(VALUES)}
+    return {"member": f"{messages}[{place}]{name}", **change}
+
+
 Drawn = Callable[[random.Random, Transport], dict[str, Any]]
 
 KINDS: dict[str, Drawn] = {
@@ -42,6 +63,7 @@ KINDS: dict[str, Drawn] = {
     "delay": lambda draw, transport: {"delay": round(draw.uniform(0.1, 20.0), 3)},
     "duplicate": lambda draw, transport: {"duplicate": True},
     "reorder": lambda draw, transport: {"reorder": True},
+    "member": _member,
     "http_status": lambda draw, transport: {"http_status": draw.choice((401, 403, 429, 500, 502, 503))},
     "server_status": lambda draw, transport: {"server_status": 1 if transport.gms else 500},
     "body": lambda draw, transport: {"body": draw.choice((b"", b"{", b"[]", b"<html>502</html>"))},

@@ -1,0 +1,333 @@
+"""The places of the events of one answer: their order, and which of their indexes can be believed.
+
+An index is believed where it lies between its neighbours. An event whose index is missing, unreadable or out of place
+is *odd*: it stands behind its predecessor and is known by its raw content alone.
+
+- Which of two contradicting indexes is the odd one: the one outside the longest strictly rising chain (1, 2, 9, 4: the
+  9; 1000, 2, 3: the 1000), of events at or behind the position asked for and before the server's next position.
+- The last event has no neighbour behind it. Its index is believed where it follows its predecessor without a gap, or
+  where the server's next position confirms it. On v3, whose indexes are no positions, it is believed unless it leaps.
+- An answer is out of order as a whole, and sorted, where its indexes are exactly those that come next, where it rises
+  from its end to its begin, or where nothing in it is new by its index. One spoilt index can imitate none of these.
+- A server that ignores the position asked for sends events from before it in a row, up to the next one. An event that
+  claims the place of another one outside of such a row is delivered: a repetition is a lesser evil than a loss.
+"""
+
+from __future__ import annotations
+
+import json
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from hashlib import blake2b
+from itertools import pairwise
+from typing import NamedTuple
+
+from webchat_fsm.core.facts import Arrival
+from webchat_fsm.lifecycle.words import milliseconds
+
+Rank = tuple[int, ...]
+
+LEAP = 366 * 86_400_000
+"""The least difference of two v3 indexes that may be a leap: a year, as they count milliseconds."""
+
+LEAP_PART = 5
+"""The part of an index, beyond which a difference is a leap where indexes count something finer than milliseconds."""
+
+SLACK = 2_000
+"""Milliseconds by which a v3 index may run ahead of the time of its event, where indexes are such times."""
+
+
+class Frame(NamedTuple):
+    """What is known when an answer comes.
+
+    `position` is the position asked for, None where indexes are no positions (v3), and `bounded` says that the server
+    sends nothing from before it, which a push does. `known` holds the originals of all events that were believed, by
+    rank, `first` and `last` are those of the lowest and highest rank. `odd` holds the digests of all others, by the
+    rank that they claim. `old` marks a page of history.
+    """
+
+    position: int | None = None
+    bounded: bool = False
+    next_position: int | None = None
+    known: Mapping[Rank, object] = {}
+    first: Arrival | None = None
+    last: Arrival | None = None
+    odd: Mapping[Rank | None, Collection[bytes]] = {}
+    old: bool = False
+
+    def was_odd(self, event: Arrival) -> bool:
+        """Whether an event was seen before as an odd one."""
+        return event.rank in self.odd and fingerprint(event) in self.odd[event.rank]
+
+
+Placed = tuple[Arrival, bool]
+"""An event in its order, and whether its index is believed."""
+
+
+def fingerprint(arrival: Arrival) -> bytes:
+    """Digest the raw content of an event: equal JSON values have equal digests, whatever the order of their members."""
+    try:
+        text = json.dumps(arrival.original, sort_keys=True, default=repr)
+    except (RecursionError, ValueError):  # too deep, or a number too long to be written
+        text = repr((arrival.rank, arrival.message.timestamp, arrival.message.type, arrival.message.text))
+    return blake2b(text.encode(), digest_size=16).digest()
+
+
+def arrange(arrivals: Sequence[Arrival], frame: Frame) -> list[Placed]:
+    """Put the events of an answer in order, exact repeats once. Takes O(n log n), and O(n) for a usual answer."""
+    frame = frame._replace(next_position=_believable(arrivals, frame))
+    if _usual(arrivals, frame):
+        return [(arrival, True) for arrival in arrivals]
+    events = _in_order(_distinct(arrivals), frame)
+    sure = set(_chain(events, frame))
+    return [(event, place in sure) for place, event in enumerate(events)]
+
+
+def position_behind(placed: Sequence[Placed], frame: Frame) -> int:
+    """Return the position behind the events of an answer, by which the next ones are asked for.
+
+    It is behind the last index believed, one further for each odd event behind that one, never beyond the server's next
+    position and never before the position asked for. A position that lags is harmless, as events that come again are
+    known; one that leaps loses messages.
+    """
+    begin = reached = frame.position or 1
+    for arrival, sure in placed:
+        if not sure or arrival.rank is None:
+            reached += 1
+        else:
+            reached = max(reached, arrival.rank[0] + 1)
+    most = _believable([arrival for arrival, _ in placed], frame)
+    return reached if most is None else max(begin, min(reached, most))
+
+
+def _believable(arrivals: Sequence[Arrival], frame: Frame) -> int | None:
+    """The server's next position, unless the events that come from the position asked for on contradict it."""
+    if frame.next_position is None or frame.position is None:
+        return None
+    reached = frame.position
+    for arrival in arrivals:
+        if arrival.rank == (reached,) and not frame.was_odd(arrival):
+            reached += 1
+    return frame.next_position if frame.next_position >= reached else None
+
+
+def _usual(arrivals: Sequence[Arrival], frame: Frame) -> bool:
+    ranks = [arrival.rank or () for arrival in arrivals]
+    if not ranks:
+        return True
+    begin = _low(frame) if frame.bounded else max(_low(frame), (*_rank(frame.last), 0))
+    rising = () not in ranks and ranks[0] >= begin and all(one < two for one, two in pairwise(ranks))
+    if not rising or frame.old or _is_high(arrivals[-1], frame):
+        return False
+    return len(_believed_end(arrivals, range(len(ranks)), frame)) == len(ranks)
+
+
+def _rank(arrival: Arrival | None) -> Rank:
+    return () if arrival is None else arrival.rank or ()
+
+
+def _distinct(arrivals: Sequence[Arrival]) -> list[Arrival]:
+    """The events without exact repeats; only those that share an index, or have none, are compared."""
+    counts = Counter(arrival.rank for arrival in arrivals)
+    found: dict[object, Arrival] = {}
+    for arrival in arrivals:
+        rank = arrival.rank
+        alone = rank is not None and counts[rank] == 1
+        found.setdefault(rank if alone else (rank, fingerprint(arrival)), arrival)
+    return list(found.values())
+
+
+# -- answers that are out of order as a whole --------------------------------------------------------------------------
+
+
+def _in_order(events: list[Arrival], frame: Frame) -> list[Arrival]:
+    ranked = [event for event in events if event.rank is not None]
+    plain = len(ranked) == len(events) == len({event.rank for event in events})
+    if plain and not any(map(frame.was_odd, events)) and (_is_complete(events, frame) or _is_all_low(events, frame)):
+        return sorted(events, key=_rank)
+    ranked = [event for event in ranked if not (_is_low(event, frame) or _is_high(event, frame))]
+    return events[::-1] if _is_turned(ranked) else events
+
+
+def _is_complete(events: list[Arrival], frame: Frame) -> bool:
+    """Whether these are exactly the positions that come next, beside events that are known."""
+    begin = frame.position
+    if begin is None:
+        return False
+    new = sorted(_rank(event)[0] for event in events if _rank(event) >= (begin,))
+    before = [event for event in events if _rank(event) < (begin,)]
+    if not new or new != list(range(begin, begin + len(new))) or any(event.rank not in frame.known for event in before):
+        return False
+    one_odd = len(_longest([_rank(event) for event in events])) >= len(events) - 1
+    return not (one_odd and any(_contradicts(event, frame) for event in before))
+
+
+def _is_all_low(events: list[Arrival], frame: Frame) -> bool:
+    """Whether all stand before what is expected, and not all in the places of others: old events again."""
+    begin = _low(frame)
+    low = len(events) > 1 and all(_rank(event) < begin for event in events)
+    return low and not all(_contradicts(event, frame) for event in events)
+
+
+def _low(frame: Frame) -> Rank:
+    """The rank before which nothing is expected: the position asked for, or where the transcript begins."""
+    if frame.position is None:
+        return _rank(frame.first)
+    return (frame.position,) if frame.bounded else _rank(frame.first) or (1,)
+
+
+def _is_turned(events: list[Arrival]) -> bool:
+    """Whether the answer rises from its end to its begin; of two events their times decide."""
+    ranks = [_rank(event) for event in events]
+    rising, falling = len(_longest(ranks)), len(_longest(ranks[::-1]))
+    if falling <= rising or falling > 2:
+        return falling > rising
+    early, late = events[-1], events[0]
+    times = milliseconds(early.message.timestamp), milliseconds(late.message.timestamp)
+    if times[0] is None or times[1] is None:
+        return False
+    return times[0] < times[1] or (times[0] == times[1] and _rank(early)[0] == _rank(late)[0])
+
+
+# -- the chain of events whose indexes are believed --------------------------------------------------------------------
+
+
+def _chain(events: list[Arrival], frame: Frame) -> list[int]:
+    """The places of the events whose index is believed."""
+    admitted = _admitted(events, frame)
+    chain = [admitted[place] for place in _longest([_rank(events[place]) for place in admitted])]
+    if frame.position is not None and not frame.old:
+        begin = frame.position
+        counted = [place for place in admitted if events[place].rank == (begin + place,)]
+        chain = counted if len(counted) == len(chain) else chain
+    return list(_believed_end(events, chain, frame))
+
+
+def _admitted(events: list[Arrival], frame: Frame) -> list[int]:
+    readable = [place for place, event in enumerate(events) if event.rank is not None]
+    low = [place for place in readable if _is_low(events[place], frame)]
+    refused = set() if _is_block(events, low, frame) else set(low)
+    return [place for place in readable if place not in refused and not _is_high(events[place], frame)]
+
+
+def _is_low(event: Arrival, frame: Frame) -> bool:
+    """Whether an event claims a place before all that may come, or that of another one."""
+    before = _rank(event) < _low(frame) and event.rank not in frame.known and not frame.old
+    return before or _contradicts(event, frame)
+
+
+def _contradicts(event: Arrival, frame: Frame) -> bool:
+    """Whether an event claims the place of another one that is known."""
+    return event.rank in frame.known and not is_same(event, frame.known[_rank(event)])
+
+
+def is_same(event: Arrival, original: object) -> bool:
+    """Whether an event has this raw content."""
+    return event.original is original or fingerprint(event) == fingerprint(event._replace(original=original))
+
+
+def _is_block(events: list[Arrival], low: list[int], frame: Frame) -> bool:
+    """Whether these are what a server sends again that ignores the position: rising, in a row, and up to the next one.
+
+    Several that contradict nothing need not reach up to the next one.
+    """
+    if not low or low != list(range(low[0], low[-1] + 1)):
+        return False
+    after = events[low[-1] + 1].rank if low[-1] + 1 < len(events) else None
+    rising = all(_rank(one) < _rank(two) for one, two in pairwise(events[place] for place in low))
+    last = _rank(events[low[-1]])
+    new = len(low) > 1 and not any(_contradicts(events[place], frame) for place in low)
+    return rising and (new or after == (*last[:-1], last[-1] + 1))
+
+
+def _is_high(event: Arrival, frame: Frame) -> bool:
+    """Whether an event claims a place behind all that may come."""
+    if frame.old:
+        return frame.first is not None and event.rank not in frame.known and _rank(event) > _rank(frame.first)
+    return frame.next_position is not None and _rank(event) >= (frame.next_position,)
+
+
+def _longest(ranks: Sequence[Rank]) -> list[int]:
+    """The places of a longest strictly rising subsequence; of several, one that ends low."""
+    ends: list[Rank] = []
+    last: list[int] = []
+    before: list[int] = []
+    for place, rank in enumerate(ranks):
+        length = bisect_left(ends, rank)
+        before.append(last[length - 1] if length else -1)
+        ends[length : length + 1] = [rank]
+        last[length : length + 1] = [place]
+    found = []
+    place = last[-1] if last else -1
+    while place >= 0:
+        found.append(place)
+        place = before[place]
+    return found[::-1]
+
+
+# -- the end of the chain ----------------------------------------------------------------------------------------------
+
+
+def _believed_end(events: Sequence[Arrival], chain: Sequence[int], frame: Frame) -> Sequence[int]:
+    """The chain less what leaps at its end, where no successor confirms it."""
+    if frame.old:
+        return chain
+    if frame.position is None:
+        return _group(events, chain, frame)
+    count = len(chain)
+    while count and _ahead(events, chain[:count], frame):
+        count -= 1
+    return chain[:count]
+
+
+def _ahead(events: Sequence[Arrival], chain: Sequence[int], frame: Frame) -> bool:
+    """Whether the last of a chain of positions is beyond the one that follows the events before it."""
+    last = _rank(events[chain[-1]])[0]
+    if frame.next_position == last + 1:
+        return False
+    before = _rank(events[chain[-2]])[0] + 1 if len(chain) > 1 else 0
+    odd = chain[-1] - (chain[-2] + 1 if len(chain) > 1 else 0)
+    return last > max(before, frame.position or 1) + odd
+
+
+class _Stamp(NamedTuple):
+    """The first number of an index, and the time of its event in milliseconds."""
+
+    number: int
+    time: int | None
+
+    @property
+    def off(self) -> int:
+        """How far the index is from the time; 0 where that is not known."""
+        return 0 if self.time is None else abs(self.number - self.time)
+
+
+def _stamp(event: Arrival) -> _Stamp:
+    return _Stamp(_rank(event)[0], milliseconds(event.message.timestamp))
+
+
+def _group(events: Sequence[Arrival], chain: Sequence[int], frame: Frame) -> Sequence[int]:
+    """The largest part of a chain without a leap; a single event is one only if it does not leap from what is known."""
+    stamps = [_stamp(events[place]) for place in chain]
+    cuts = [number for number, (one, two) in enumerate(pairwise(stamps), 1) if _leaps(one, two)]
+    bounds = list(pairwise([0, *cuts, len(chain)]))
+    begin, end = max(bounds, key=lambda group: (group[1] - group[0], -stamps[group[0]].off if stamps else 0))
+    if end - begin == 1 and _is_alone(stamps[begin], frame.last):
+        return ()
+    return chain[begin:end]
+
+
+def _is_alone(stamp: _Stamp, last: Arrival | None) -> bool:
+    """Whether an index leaps from the last one known, or is later than its event where none is known."""
+    if last is not None:
+        return _leaps(_stamp(last), stamp)
+    return stamp.time is not None and stamp.number > stamp.time + SLACK
+
+
+def _leaps(before: _Stamp, after: _Stamp) -> bool:
+    """Whether an index is further ahead than the time that has passed, where the first one is such a time itself."""
+    gone = after.number - before.number
+    if before.time is not None and after.time is not None and after.time >= before.time and before.off <= SLACK:
+        return gone > after.time - before.time + SLACK
+    return gone > max(LEAP, before.number // LEAP_PART)
