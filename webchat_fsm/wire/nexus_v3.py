@@ -6,7 +6,7 @@ import base64
 import binascii
 import re
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -53,8 +53,11 @@ FORM_FIELDS = {"firstname": "firstName", "lastname": "lastName"}
 TOKEN = re.compile(r"[\x21-\x7e]{1,8000}")
 """What a header can carry as a token."""
 
+LONGEST_NUMBER = 100
+"""Digits of a number in an index, beyond which it has no place in the order."""
+
 _RANKED = re.compile(r"\d{1,100}(-\d{1,100})*")
-"""An index that has a place in the order; longer numbers have none."""
+"""An index that has a place in the order."""
 
 
 class WireParty(Struct, frozen=True, rename="camel"):
@@ -248,13 +251,14 @@ class NexusV3:
 
     def _arrivals(self, data: WireData, body: Any) -> tuple[Arrival, ...]:
         originals = listed(body.get("data"), "messages")
-        found = zip(data.messages or (), originals, strict=True)
-        return tuple(self._arrival(message, original) for message, original in found)
-
-    def _arrival(self, message: WireMessage, original: Any) -> Arrival:
-        sender = (message.party or _NOBODY).sender
-        read = self._message(message, original, sender)
-        return Arrival(read, _original(original, sender), rank(message.index))
+        return tuple(
+            Arrival(
+                self._message(message, original, sender := (message.party or _NOBODY).sender),
+                _original(original, sender),
+                rank(message.index),
+            )
+            for message, original in zip(data.messages or (), originals, strict=True)
+        )
 
     def _message(self, message: WireMessage, original: Any, sender: Sender) -> Message:
         typing = message.type in ("TypingStarted", "TypingStopped")
@@ -379,15 +383,18 @@ def session_of(token: str) -> SessionData:
 def rank(index: int | str | None) -> tuple[int, ...] | None:
     """The place of an index in the order: its numbers; None where it has none."""
     spelling = str(index)
+    first, _, second = spelling.partition("-")
+    if len(spelling) < LONGEST_NUMBER and first.isdecimal() and second.isdecimal():  # as nearly all are
+        return int(first), int(second)
     return tuple(map(int, spelling.split("-"))) if _RANKED.fullmatch(spelling) else None
 
 
 def _original(original: Any, sender: Sender) -> Any:
     """The wire's object, its sender named as on the bus; what is no object, or no sender, stays as it came."""
-    if not isinstance(original, dict) or not isinstance(original.get("from") or {}, dict):
+    party = original.get("from") if isinstance(original, dict) else original
+    if not (party is None or isinstance(party, dict)) or original is party:
         return original
-    party: Mapping[str, Any] = original.get("from") or {}
-    return {**original, "from": {**party, "name": sender.name, "id": sender.id, "type": sender.type}}
+    return {**original, "from": {**(party or {}), "name": sender.name, "id": sender.id, "type": sender.type}}
 
 
 def _own(body: Any, envelope: WireEnvelope) -> bool:
