@@ -667,6 +667,15 @@ def test_https_goes_through_a_tunnel_of_the_proxy(tls_peer, peer, http, ask, ca_
 
 
 @pytest.mark.parametrize("secure", [False, True])
+def test_a_proxy_may_be_under_tls_itself(secure, tls_peer, peer, http, ask, says, ca_file):
+    server = tls_peer() if secure else peer(says.answering(says.whole(b"safe")))
+    proxy = tls_peer(talk=relaying)
+    client = {"proxy": f"https://127.0.0.1:{proxy.port}", "tls": {"ca": ca_file}}
+    assert http(server.url, client=client).send(ask(server.url)).body == b"safe"
+    assert proxy.seen[0].startswith(b"CONNECT " if secure else f"POST {server.url} ".encode())
+
+
+@pytest.mark.parametrize("secure", [False, True])
 def test_the_credentials_of_a_proxy_go_to_the_proxy(secure, tls_peer, peer, http, ask, says, ca_file):
     server = tls_peer() if secure else peer(says.answering(says.whole(b"far")))
     proxy = peer(relaying)

@@ -191,7 +191,7 @@ class Stuck(logging.Handler):
         self.over.wait(20.0)
 
 
-def test_close_does_not_wait_for_a_thread_that_logs(wire, service, in_threads, stopwatch):
+def test_close_does_not_wait_for_a_thread_that_logs(wire, service, in_threads, stopwatch, caplog):
     chat = service(wire())
     chat.open()
     chat.start_chat(nickname="Jonny")
@@ -206,6 +206,7 @@ def test_close_does_not_wait_for_a_thread_that_logs(wire, service, in_threads, s
         stopwatch.restart()
         chat.close(1.0)
         assert stopwatch.seconds < 4.0
+        assert "close" not in [record.args[0] for record in caplog.records if record.args]
     finally:
         stuck.over.set()
         root.removeHandler(stuck)

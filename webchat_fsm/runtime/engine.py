@@ -33,6 +33,7 @@ from webchat_fsm.errors import TransportError
 from webchat_fsm.lifecycle.effects import Call, Decision, Delivered, Forget, Publish, Save, SavedSession, Settled
 from webchat_fsm.lifecycle.table import State, Trigger
 from webchat_fsm.lifecycle.words import FileToSend, Json, Response
+from webchat_fsm.runtime import log_locks
 from webchat_fsm.runtime.clock import monotonic
 from webchat_fsm.runtime.defects import Defects
 from webchat_fsm.runtime.delivery import ChatEvent, Hold, Outbox, UserCode
@@ -46,6 +47,9 @@ from webchat_fsm.wire.dialects import dialect_of
 from webchat_fsm.wire.request import HttpAnswer, Request, answered, bare, silent
 
 log = logging.getLogger("webchat_fsm")
+
+IN_PASSING = 0.1
+"""Seconds for which close() waits for another thread that logs, before it leaves its own lines out."""
 
 Preprocessor = Callable[[Json], Json | None]
 
@@ -98,7 +102,7 @@ class Engine:
                 except BaseException:
                     self._publish(decision, before, hold, there=self.outbox.position > before)
                     raise
-            self._tell(decision, quiet=isinstance(step, Closed))
+            self._tell(decision, closing=isinstance(step, Closed))
             self._carry_out(decision, wait)
             hold.lifted = True
             self._wake()
@@ -141,13 +145,17 @@ class Engine:
         if Trigger.CLOSE in triggers:
             self.outbox.seal()
 
-    def _tell(self, decision: Decision, *, quiet: bool) -> None:
+    def _tell(self, decision: Decision, *, closing: bool) -> None:
         if self.recorder is not None:
             self.recorder.flush()
         if decision.defect is not None:
             self.defects.note(decision.defect)
-        if quiet:  # close() waits for nothing that another thread may hold, such as the lock of a handler of logging
-            return
+        if closing:  # close() waits for nothing that another thread may hold for long
+            log_locks.log_within(IN_PASSING, partial(self._log, decision))
+        else:
+            self._log(decision)
+
+    def _log(self, decision: Decision) -> None:
         self.defects.report()
         for row in decision.rows:
             log.debug("%s: %s -> %s", row.trigger, row.source, row.dest)

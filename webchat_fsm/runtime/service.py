@@ -181,7 +181,7 @@ class WebChatService(CommandFace, EventFace):
         From any thread, inside a handler, twice. True when everything is gone; False after the timeout, or inside a
         handler, where the rest ends as the handler returns. Publishes nothing. The timeout counts from the end of the
         chat, whose request takes `ajaxTimeout` at most; a handler or a store that is called in this very thread is
-        waited for. Nothing is logged here, as another thread may be held up in a handler of logging.
+        waited for. Where another thread is held up in a handler of logging, nothing is logged here.
         """
         self._closings += 1
         if end:
