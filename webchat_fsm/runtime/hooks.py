@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import msgspec
 from msgspec.structs import replace
 
 from webchat_fsm.config import Async, Config
 from webchat_fsm.errors import StoreError
 from webchat_fsm.lifecycle.effects import SavedSession
+from webchat_fsm.lifecycle.encoding import read_json
 from webchat_fsm.lifecycle.table import Transport
 from webchat_fsm.lifecycle.words import MASK, Json, Response, SessionData
 from webchat_fsm.runtime.store import SessionStore
@@ -159,8 +159,8 @@ def saved_with_token(config: Config, given: Any) -> SavedSession | None:
 def _token(given: Any) -> tuple[str, int | str]:
     if isinstance(given, str) and given.lstrip().startswith(("{", '"')):
         try:
-            given = msgspec.json.decode(given)
-        except (msgspec.DecodeError, RecursionError) as error:
+            given = read_json(given)
+        except ValueError as error:
             raise StoreError(f"the session data are no JSON: {error}") from error
     if isinstance(given, Mapping):
         return str(given.get("token") or ""), given.get("messageIndex") or 1
