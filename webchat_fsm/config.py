@@ -165,12 +165,12 @@ class Tls(Masked, frozen=True, kw_only=True, rename=documented):
 
 
 class Retry(Struct, frozen=True, kw_only=True, rename=documented):
-    """`client.retry`: repeats of a poll on a dropped keep-alive connection, and the longest Retry-After obeyed (ms)."""
+    """`client.retry`: repeats of a poll on a dropped keep-alive connection, and the longest Retry-After (ms)."""
 
     stale_connection: int = 1
     """How often a poll is repeated at once on a kept connection that turns out to be dead."""
     retry_after_cap: float = 300_000
-    """Milliseconds beyond which a Retry-After is not obeyed."""
+    """Milliseconds to which a longer Retry-After is cut."""
 
 
 class Client(Masked, frozen=True, kw_only=True, rename=documented):

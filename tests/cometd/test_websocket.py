@@ -328,3 +328,18 @@ def test_many_troubles_and_many_threads_lose_nothing_that_was_taken(server, fron
     heard = chat.heard.texts()
     assert len(heard) == len(set(heard))
     assert chat.state == "active"
+
+
+def test_pushes_are_read_at_once_whatever_interval_is_advised():
+    """Only a message that is sent is paced: a pause in which nobody reads would delay every push behind the first."""
+    server, came, said = ChatServer(ServerOptions(connect_timeout=20.0, reconnect_interval=0.5)), [], []
+    with HttpFront(server) as front, WebChatService({"cometD": section(front)}) as chat:
+        chat.start_chat(nickname="Jonny")
+        ann = server.agent("Ann").join()
+        until(chat.get_agents)
+        chat.subscribe("messageReceived", lambda event: came.append(time.monotonic()))
+        for number in range(6):
+            said.append(time.monotonic())
+            ann.say(str(number))
+            until(lambda: len(came) == len(said))
+    assert max(arrival - moment for arrival, moment in zip(came, said, strict=True)) < 0.25

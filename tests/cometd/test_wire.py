@@ -14,7 +14,7 @@ from webchat_fsm import Config
 from webchat_fsm.core.facts import Verdict
 from webchat_fsm.lifecycle.effects import Call
 from webchat_fsm.lifecycle.words import SessionData
-from webchat_fsm.wire.cometd import CometD
+from webchat_fsm.wire.cometd import YEAR, CometD
 from webchat_fsm.wire.request import HttpAnswer
 
 URL = "https://gms.example/genesys/cometd"
@@ -51,11 +51,11 @@ def ack(channel: str = CHANNEL, **more):
 @pytest.mark.parametrize(
     ("operation", "fields", "path", "timeout"),
     [
-        ("handshake", {}, "/handshake", 10.0),
+        ("handshake", {}, "/handshake", 3.0),
         ("connect", {"hold": 0.0, "usual": 30.0}, "/connect", 10.0),
         ("connect", {"hold": None, "usual": 30.0}, "/connect", 40.0),
         ("hangup", {}, "/disconnect", 2.0),
-        ("disconnect", {}, "/", 10.0),
+        ("disconnect", {}, "/", 3.0),
     ],
 )
 def test_each_message_goes_to_its_url_and_is_waited_for_so_long(slash, operation, fields, path, timeout):
@@ -157,10 +157,11 @@ def test_a_handshake_without_a_client_is_none():
         ("soon", None, None),
         ([], None, None),
         ({}, None, None),
-        ({"interval": "250", "timeout": None}, None, None),
+        ({"interval": "250", "timeout": None}, 0.25, None),
         ({"interval": True, "timeout": False}, None, None),
-        ({"interval": -5, "timeout": 0.5}, 0.0, 0.0005),
-        ({"interval": 10**400, "timeout": 1e300}, 3600.0, 3600.0),
+        ({"interval": -5, "timeout": 0.5}, None, 0.0005),
+        ({"interval": "1e3", "timeout": "9" * 400}, None, 3600.0),
+        ({"interval": 10**400, "timeout": 1e300}, YEAR, 3600.0),
     ],
 )
 def test_advice_of_any_kind_is_read_with_care(given_advice, interval, timeout):

@@ -191,3 +191,14 @@ def test_over_a_websocket_the_messages_say_so():
         {**connecting, "connectionType": "websocket"},
         publishing,
     ]
+
+
+def test_a_connect_that_was_not_sent_yet_is_answered_by_a_push_and_not_taken_over(letters):
+    waiting, following = connect(1), connect(2)
+    waiting.sent = False
+    assert letters.ask(waiting)
+    letters.take(encoded(push("one")))
+    assert (told(waiting), waiting.early) == (["one"], True)
+    assert letters.ask(following)  # the server holds none, so this one is to be sent
+    letters.take(encoded(reply(following)))
+    assert (told(following), following.early) == ([], False)

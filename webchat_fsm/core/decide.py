@@ -39,7 +39,8 @@ def _undone(session: Session, mark: Mark | None, step: Step, now: Moment, error:
 
 
 def _decided(session: Session, step: Step, now: Moment) -> Decision:
-    turn = Turn(session, now)
+    own, by_hand = isinstance(step, Asked) and step.by is By.SERVICE, isinstance(step, Due) and step.by_hand
+    turn = Turn(session, now, own=own, by_hand=by_hand)
     match step:
         case Asked():
             on_command.ask(turn, step)
@@ -66,12 +67,22 @@ def _replied(turn: Turn, replied: Replied) -> None:
         (link.late if late else link.answer)(turn, call, reply)
 
 
+_ASKING = frozenset({Timer.POLL, Timer.CONNECT, Timer.TYPING, Timer.USER_DATA})
+"""The timers that make requests."""
+
+
 def _due(turn: Turn, due: Due) -> None:
     session = turn.session
     if due.timer is Timer.TYPING and session.timers.get(due.timer, 0.0) > turn.now.timer:
         return  # the user has typed again since it fell due
     session.timers.pop(due.timer, None)
     if not session.opened:
+        return
+    brisk = due.timer is Timer.CONNECT and session.link.brisk
+    listening = due.timer is Timer.CONNECT and session.link.line  # what is sent over a websocket waits there
+    waits = due.timer in _ASKING and not (listening or due.by_hand)
+    if waits and (wait := session.allowance.wait(turn.now.timer, brisk=brisk)):
+        session.timers[due.timer] = turn.now.timer + wait
         return
     if due.timer is Timer.POLL and not session.poll_out:
         on_command.ask(turn, Asked(command="poll", data={"preview": due.preview}, by=By.SERVICE))

@@ -70,12 +70,23 @@ class Limits(Struct, frozen=True, kw_only=True):
 
 
 class LinkAnswer(Struct, frozen=True, kw_only=True):
-    """What an answer says of the Bayeux connection: the client id of a handshake, advice in seconds, a hang-up."""
+    """What an answer says of the Bayeux connection: the client id of a handshake, advice in seconds, a hang-up.
+
+    `reconnect` is the advice `retry`, `handshake` or `none`, empty where none of them was given; `timeout` and
+    `interval` are None where they were not given as numbers from 0 on. `line` is that of `HttpAnswer`.
+    """
 
     client_id: str = ""
     timeout: float | None = None
     interval: float | None = None
+    reconnect: str = ""
     hung_up: bool = False
+    line: str = ""
+
+    @property
+    def forbidden(self) -> bool:
+        """True where the gateway forbids every further request."""
+        return self.reconnect == "none"
 
 
 class Reply(Struct, frozen=True, kw_only=True):
@@ -132,10 +143,11 @@ class Replied(Struct, frozen=True, kw_only=True):
 
 
 class Due(Struct, frozen=True, kw_only=True):
-    """A timer fell due; `preview` is the value of the registered typing preview input."""
+    """A timer fell due, or is carried out `by_hand`; `preview` is the value of the registered typing preview input."""
 
     timer: Timer
     preview: str = ""
+    by_hand: bool = False
 
 
 class Opened(Struct, frozen=True, kw_only=True):

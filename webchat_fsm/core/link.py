@@ -14,15 +14,21 @@ from msgspec.structs import replace
 from webchat_fsm.core import on_reply
 from webchat_fsm.core.facts import Reply, Timer, Verdict
 from webchat_fsm.core.session import Link
-from webchat_fsm.core.turn import Turn
+from webchat_fsm.core.turn import OTHER_CHAT, Turn
 from webchat_fsm.errors import TransportError
 from webchat_fsm.lifecycle.commands import CLOSED_MEANWHILE, COMMANDS
 from webchat_fsm.lifecycle.effects import Call
 from webchat_fsm.lifecycle.table import Flag, State, Trigger
 from webchat_fsm.lifecycle.words import Json, Response, SessionData
 
-HANDSHAKE_PAUSES = (0.0, 1.0, 2.0, 3.0)
-"""Seconds between the five attempts of a start or a restore."""
+HANDSHAKES = 5
+"""Handshakes that a start or a restore makes at most, after 1, 2, 3, 4 seconds, as failed connects are repeated."""
+
+DEADLINE = 5
+"""Times ajaxTimeout within which a start or a restore ends, the farewell to the gateway included."""
+
+FAREWELL = 2.0
+"""Seconds of the deadline that are kept for the farewell, at most one ajaxTimeout."""
 
 PATIENCE = 10.0
 """Seconds for which a start or a restore waits for its first push, from the acknowledgement on."""
@@ -31,19 +37,32 @@ LEAST_PAUSE = 0.5
 """Seconds until the next connect where one was answered at once with nothing, so that no server is run down."""
 
 LONGEST_PAUSE = 60.0
-"""Seconds between two reconnects at most."""
+"""Seconds between two reconnects at most; a longer interval of the advice counts as not said."""
+
+BAD_PUSH_PAUSE = 1.0
+"""Seconds until the connect after one that brought an unreadable push or one with statusCode 1: as a failed connect."""
+
+LEAST_HOLD = 2.0
+"""Seconds for which a connect asks to be held at least, where something in between cuts it."""
+
+CUT_BETWEEN = 504
+"""The status with which a proxy answers a connect that it does not hold any longer."""
 
 SETTLED = 0.5
 """Seconds between two losses of the client for a handshake to follow at once; sooner it counts as a failure."""
 
 ASK_AGAIN = 3.0
-"""Seconds until missed messages are asked for again."""
+"""Seconds between two requests for missed messages, but those behind a handshake."""
 
 RESENT_AT_MOST = 3
 """How often a message is sent again that was not taken, as other threads may renew the client meanwhile."""
 
 ASKED_AT_MOST = 31
-"""How often missed messages are asked for where no push says anything; a chat restored offline asks on."""
+"""Requests for missed messages in a row that no push answers. Behind a handshake, or in a chat that was restored
+offline, they go on every LONGEST_PAUSE seconds; else they end, as a connect has shown that the client is known."""
+
+ODD_INTERVAL = f"the gateway advises an interval of more than {LONGEST_PAUSE:g} s, which counts as not said"
+CALLED_OFF = "the gateway forbids to reconnect (advice reconnect none)"
 
 _GONE = frozenset({State.IDLE, State.ENDED})
 _BEGINNING = frozenset({State.STARTING, State.RESTORING})
@@ -52,13 +71,31 @@ _BEGINNING = frozenset({State.STARTING, State.RESTORING})
 def begin(turn: Turn, command: str, operation: str, session_data: SessionData | None = None, **fields: Any) -> None:
     """Shake hands, then make the request that begins a chat or takes one up."""
     turn.session.link = Link(messages=turn.session.link.messages)
-    turn.call("handshake", command, session_data, then=operation, given=fields, attempt=1)
+    usual = turn.session.settings.poll_deadline
+    until = turn.now.timer + DEADLINE * usual - min(FAREWELL, usual)
+    _begin_by(turn, "handshake", until, command, session_data, then=operation, given=fields, attempt=1)
+
+
+def _begin_by(
+    turn: Turn,
+    operation: str,
+    until: float,
+    command: str,
+    session_data: SessionData | None,
+    pause: float = 0.0,
+    **fields: Any,
+) -> bool:
+    """Make a request of a start or a restore that ends by its deadline; False where no time is left for it."""
+    left = until - turn.now.timer - pause
+    if left > 0:
+        turn.call(operation, command, session_data, pause=pause, until=until, left=left, **fields)
+    return left > 0
 
 
 def due(turn: Turn) -> None:
     """The time for the next message of the connection has come."""
     session, link = turn.session, turn.session.link
-    if session.poll_out or not session.state.has_session:
+    if session.poll_out or not session.state.has_session or link.stopped:
         return
     if not link.client_id:
         _shake_again(turn)
@@ -74,18 +111,17 @@ def _out(turn: Turn, call: Call) -> None:
 
 def _connect(turn: Turn) -> None:
     link = turn.session.link
-    hold: float | None = None
-    if link.fresh:
-        hold = 0.0
-    elif link.wanted and link.asked_at is not None:
-        hold = max(0.0, link.asked_at + ASK_AGAIN - turn.now.timer)
+    hold = 0.0 if link.fresh else link.hold
+    if link.wanted and not link.fresh:
+        until_asked = max(0.0, link.ask_at - turn.now.timer)
+        hold = min(link.timeout if hold is None else hold, until_asked)
     link.fresh = False
     _out(turn, turn.call("connect", hold=hold, usual=link.timeout))
 
 
 def _connect_soon(turn: Turn, delay: float = 0.0) -> None:
-    if turn.session.state.has_session:
-        turn.session.timers[Timer.CONNECT] = turn.now.timer + delay
+    if turn.session.state.has_session and not turn.session.link.stopped:
+        turn.session.timers[Timer.CONNECT] = max(turn.now.timer + delay, turn.session.link.rest_until)
 
 
 def _shake_again(turn: Turn, waiting: Call | None = None) -> None:
@@ -97,8 +133,10 @@ def _shake_again(turn: Turn, waiting: Call | None = None) -> None:
 
 def _may_resend(turn: Turn, call: Call) -> bool:
     """Once, and again where the server did not know a client that another thread has renewed since."""
-    sent = call.fields.get("again", 0)
-    return not sent or (sent < RESENT_AT_MOST and call.fields["client_id"] != turn.session.link.client_id)
+    sent, link = call.fields.get("again", 0), turn.session.link
+    if link.lost and not link.client_id:
+        return False  # a handshake has failed just now, and is repeated at its own time
+    return not sent or (sent < RESENT_AT_MOST and call.fields["client_id"] != link.client_id)
 
 
 def _renewed(turn: Turn, call: Call) -> bool:
@@ -123,8 +161,11 @@ def _again(waiting: Call | None) -> Json:
     """What a handshake carries along of the message that waits for it."""
     if waiting is None:
         return {"then": "", "given": {}}
-    given = {key: value for key, value in waiting.fields.items() if key not in ("client_id", "id")}
+    given = {key: value for key, value in waiting.fields.items() if key not in _OF_ONE_REQUEST}
     return {"then": waiting.operation, "given": {**given, "again": waiting.fields.get("again", 0) + 1}}
+
+
+_OF_ONE_REQUEST = ("client_id", "id", "pause", "until", "left")
 
 
 # -- missed messages ---------------------------------------------------------------------------------------------------
@@ -132,24 +173,27 @@ def _again(waiting: Call | None) -> Json:
 
 def _to_ask(turn: Turn) -> bool:
     link = turn.session.link
-    return link.wanted and (link.asked_at is None or turn.now.timer >= link.asked_at + ASK_AGAIN)
+    return link.wanted and turn.now.timer >= link.ask_at
 
 
 def _ask_for_messages(turn: Turn, then: str = "", command: str = "", given: Json | None = None) -> None:
     """Ask for everything from where messages may be missed, what has come since then included."""
     session, link = turn.session, turn.session.link
     position = 1 if session.catching_up else link.missed
-    link.asks += 1
-    link.asked_at, link.taken = turn.now.timer, False
-    link.wanted = session.catching_up or link.asks < ASKED_AT_MOST
+    if link.renewing and link.unanswered:  # the chat server is mute behind a gateway that answers
+        turn.fire(Trigger.POLL_FAILED)
+    link.asks, link.taken, link.unanswered = link.asks + 1, False, False
+    link.ask_at = turn.now.timer + (ASK_AGAIN if link.asks < ASKED_AT_MOST else LONGEST_PAUSE)
+    link.wanted = session.catching_up or link.renewing or link.asks < ASKED_AT_MOST
     _out(turn, turn.call("notifications", command, position=position, then=then, given=given or {}))
 
 
 def _heard_well(turn: Turn) -> None:
     """A good push has come: where missed messages were asked for, it is the answer."""
     link = turn.session.link
+    link.renewing = False
     if link.taken:
-        link.wanted, link.asked_at, link.asks, link.taken = False, None, 0, False
+        link.wanted, link.asks, link.taken = False, 0, False
 
 
 # -- answers -----------------------------------------------------------------------------------------------------------
@@ -161,7 +205,10 @@ def answer(turn: Turn, call: Call, reply: Reply) -> None:
     current = call.ticket == session.poll_out
     if current:
         session.poll_out = 0
-    if call.operation == "connect" and not current and session.state.has_session:
+        session.link.line = reply.link.line if call.operation == "connect" else ""
+    if reply.link.forbidden and call.operation != "hangup" and call.fields.get("client_id", client_id) == client_id:
+        _forbidden(turn, call, reply)
+    elif call.operation == "connect" and not current and session.state.has_session:
         hear(turn, call, reply)  # another thread has made a connection of its own meanwhile
     elif call.operation in _LINK:
         _LINK[call.operation](turn, call, reply)
@@ -171,8 +218,37 @@ def answer(turn: Turn, call: Call, reply: Reply) -> None:
         _miss(turn, reply)
         hear(turn, call, reply)
         _settle(turn, call, reply)
+        if _is_dismissed(turn, call, reply):
+            _let_go(turn, reply)
     if session.state in _GONE and turn.decision.call is None and call.operation != "hangup":
         _hang_up(turn, client_id, reply)
+
+
+def _is_dismissed(turn: Turn, call: Call, reply: Reply) -> bool:
+    """Whether the answer to a publish asks for a new handshake, and none was made since."""
+    asks = reply.link.hung_up or reply.link.reconnect == "handshake"
+    return asks and call.fields.get("client_id") == turn.session.link.client_id
+
+
+def _forbidden(turn: Turn, call: Call, reply: Reply) -> None:
+    """The gateway forbids every further request: a start or a restore has failed, a session makes none any more."""
+    hear(turn, call, reply)
+    session = turn.session
+    errors = [*reply.response.errors, {"code": 0, "text": CALLED_OFF}]
+    response = Response(status=200, body=reply.response.body, errors=errors, url=reply.response.url)
+    error = TransportError(f"{call.operation}: {CALLED_OFF}", response=response)
+    refused = replace(reply, verdict=Verdict.REFUSED, response=response, error=error)
+    if session.state in _BEGINNING:
+        _give_up(turn, call, refused)
+        return
+    if call.operation not in _LINK:
+        _settle(turn, call, reply)
+    elif session.state.has_session:
+        _reject_waiting(turn, call, refused)
+    if session.state.has_session and not session.link.stopped:
+        session.link.stopped = True
+        session.timers.pop(Timer.CONNECT, None)
+        turn.fire(Trigger.FORBIDDEN, on_reply.failure(refused))
 
 
 def _miss(turn: Turn, reply: Reply) -> None:
@@ -193,7 +269,7 @@ def late(turn: Turn, call: Call, reply: Reply) -> None:
 
 def _hang_up(turn: Turn, client_id: str, reply: Reply) -> None:
     """Say farewell to the Bayeux server, where it can hear it."""
-    if client_id and reply.verdict not in (Verdict.SILENT, Verdict.UNKNOWN_CLIENT):
+    if client_id and reply.verdict not in (Verdict.SILENT, Verdict.UNKNOWN_CLIENT) and not reply.link.forbidden:
         turn.call("hangup", client_id=client_id)
 
 
@@ -213,21 +289,46 @@ def _left(turn: Turn, reply: Reply) -> None:
     turn.resolve(reply.response)
 
 
-def hear(turn: Turn, call: Call, reply: Reply) -> None:
-    """Take the pushes of an answer one by one, in their order."""
+def hear(turn: Turn, call: Call, reply: Reply) -> bool:
+    """Take the pushes of an answer one by one, in their order; whether a message not seen before was among them."""
+    fresh = False
     for push in reply.pushes:
         state = turn.session.state
+        if _of_another_chat(turn, call, push):
+            turn.warn(OTHER_CHAT)
+            continue
+        fresh = fresh or bool(push.arrivals and turn.session.unseen(push.arrivals))
         if state is State.STARTING:
             _hear_start(turn, call, push)
         elif state is State.RESTORING:
             on_reply.restored(turn, call, push)
             _after_restore(turn)
         elif state.has_session:
-            on_reply.POLLED[push.verdict](turn, push)
-            if push.good:
-                _heard_well(turn)
-            elif push.verdict is Verdict.BAD or push.arrivals:
-                turn.session.link.miss(turn.session.cursor)
+            _hear(turn, push)
+    return fresh
+
+
+def _of_another_chat(turn: Turn, call: Call, push: Reply) -> bool:
+    ours = (turn.session.session_data if turn.session.state.has_session else call.session_data).session_id
+    theirs = push.session_data.session_id if push.session_data else ""
+    return bool(ours and theirs and ours != theirs)
+
+
+def _hear(turn: Turn, push: Reply) -> None:
+    """Take a push of the session; of the connection it says something only where no connect of the client has to."""
+    link = turn.session.link
+    link.unanswered = False
+    troubled = link.lost or Flag.DISCONNECTED in turn.session.flags
+    if push.good and (link.stopped or (troubled and not link.renewing)):
+        on_reply.take_content(turn, push)
+    else:
+        on_reply.POLLED[push.verdict](turn, push)
+    if push.good:
+        _heard_well(turn)
+    elif push.verdict is Verdict.BAD or push.arrivals:
+        link.miss(turn.session.cursor)
+    if push.verdict in (Verdict.BAD, Verdict.UNAVAILABLE):
+        link.rest_until = turn.now.timer + BAD_PUSH_PAUSE
 
 
 def _hear_start(turn: Turn, call: Call, push: Reply) -> None:
@@ -243,7 +344,8 @@ def _after_restore(turn: Turn) -> None:
     session = turn.session
     if session.catching_up:
         session.link.miss(1)
-        session.link.asked_at, session.link.taken = turn.now.timer, True
+        session.link.ask_at, session.link.taken = turn.now.timer + ASK_AGAIN, True
+        session.link.rest_until = turn.now.timer + BAD_PUSH_PAUSE
     _connect_soon(turn)
 
 
@@ -258,23 +360,29 @@ def _handshake(turn: Turn, call: Call, reply: Reply) -> None:
         _shaken(turn, call)
     elif session.state.has_session:
         if not link.client_id:
-            _failed(turn)
+            _failed(turn, reply)
         _reject_waiting(turn, call, reply)
-    elif (attempt := call.fields["attempt"]) <= len(HANDSHAKE_PAUSES) and not reply.link.hung_up:
-        again = {key: value for key, value in call.fields.items() if key in ("then", "given")}
-        pause = HANDSHAKE_PAUSES[attempt - 1]
-        turn.call("handshake", call.command, call.session_data, pause=pause, attempt=attempt + 1, **again)
-    else:
+    elif not _handshake_again(turn, call, reply):
         error = reply.error or TransportError(f"handshake: {on_reply.fault(reply)}", response=reply.response)
         _give_up(turn, call, replace(reply, verdict=Verdict.SILENT, error=error))
+
+
+def _handshake_again(turn: Turn, call: Call, reply: Reply) -> bool:
+    """Repeat the handshake of a start or a restore; False where it was the last attempt, or no time is left."""
+    attempt, fields = call.fields["attempt"], {key: call.fields[key] for key in ("then", "given")}
+    pause, until = _pause_after(turn, attempt, reply), call.fields["until"]
+    return attempt < HANDSHAKES and _begin_by(
+        turn, "handshake", until, call.command, call.session_data, pause, attempt=attempt + 1, **fields
+    )
 
 
 def _shaken(turn: Turn, call: Call) -> None:
     then, given = call.fields["then"], call.fields["given"]
     if turn.session.state.has_session:
+        turn.session.link.renewing = True
         _ask_for_messages(turn, then, call.command, given)
-    else:
-        turn.call(then, call.command, call.session_data, **given)
+    elif not _begin_by(turn, then, call.fields["until"], call.command, call.session_data, **given):
+        _too_late(turn, call)
 
 
 def _reject_waiting(turn: Turn, call: Call, reply: Reply) -> None:
@@ -294,11 +402,11 @@ def _notifications(turn: Turn, call: Call, reply: Reply) -> None:
         _not_told(turn, call, reply)
         _reject_waiting(turn, call, reply)
         return
-    if not session.link.lost:  # else the push or the next connect tells that everything is well again
-        on_reply.contact(turn, reply)
-    session.link.taken = True
+    session.link.taken = session.link.unanswered = True
     hear(turn, call, reply)
     _connect_soon(turn)
+    if _is_dismissed(turn, call, reply):
+        _let_go(turn, reply)
     if then := call.fields.get("then"):
         _send_again(turn, then, call)
 
@@ -309,10 +417,11 @@ def _not_told(turn: Turn, call: Call, reply: Reply) -> None:
         return  # whoever made the new client asks for it
     if reply.verdict is Verdict.UNKNOWN_CLIENT:
         turn.session.link.client_id = ""
-        _failed(turn)
+        _failed(turn, reply)
     else:
-        on_reply.POLLED[reply.verdict](turn, reply)
-        _connect_soon(turn, turn.session.link.interval)
+        verdict = Verdict.BAD if reply.verdict is Verdict.REFUSED else reply.verdict  # the user has asked for nothing
+        on_reply.POLLED[verdict](turn, reply)
+        _connect_soon(turn, _pause_after(turn, 1, reply))
 
 
 def _send_again(turn: Turn, then: str, call: Call) -> None:
@@ -331,26 +440,30 @@ def _send_again(turn: Turn, then: str, call: Call) -> None:
 def _acknowledged(turn: Turn, call: Call, reply: Reply) -> None:
     """The request that begins is answered: taken, refused, or sent in the name of a client that is forgotten."""
     if reply.verdict is Verdict.UNKNOWN_CLIENT and not call.fields.get("again"):
-        turn.call("handshake", call.command, call.session_data, attempt=1, **_again(call))
+        _begin_by(turn, "handshake", call.fields["until"], call.command, call.session_data, attempt=1, **_again(call))
+        if turn.decision.call is None:
+            _too_late(turn, call)
     elif not reply.good:
         _give_up(turn, call, reply)
     else:
         hear(turn, call, reply)
-        _await_push(turn, call, turn.now.timer + PATIENCE)
+        _await_push(turn, call, min(call.fields["until"], turn.now.timer + PATIENCE))
 
 
 def _await_push(turn: Turn, call: Call, until: float, pause: float = 0.0) -> None:
     if turn.session.state not in _BEGINNING:
         return
-    link, left = turn.session.link, until - turn.now.timer - pause
-    if left <= 0:
-        error = TransportError(f"{call.command or 'restore'}: the chat server said nothing in time")
-        told = Response(errors=[{"code": 0, "text": str(error)}])
-        _give_up(turn, call, Reply(verdict=Verdict.SILENT, response=told, error=error))
-        return
-    hold = 0.0 if link.fresh else left
-    fields = {"until": until, "since": turn.now.timer + pause, "again": call.fields.get("again")}
-    turn.call("connect", call.command, call.session_data, hold=hold, usual=hold, pause=pause, **fields)
+    hold = 0.0 if turn.session.link.fresh else max(0.0, until - turn.now.timer - pause)
+    fields = {"since": turn.now.timer + pause, "again": call.fields.get("again"), "hold": hold, "usual": hold}
+    if not _begin_by(turn, "connect", until, call.command, call.session_data, pause, **fields):
+        _too_late(turn, call)
+
+
+def _too_late(turn: Turn, call: Call) -> None:
+    """The deadline of a start or a restore has passed."""
+    error = TransportError(f"{call.command or 'restore'}: the chat server said nothing in time")
+    told = Response(errors=[{"code": 0, "text": str(error)}])
+    _give_up(turn, call, Reply(verdict=Verdict.SILENT, response=told, error=error))
 
 
 def _awaited(turn: Turn, call: Call, reply: Reply) -> None:
@@ -359,32 +472,36 @@ def _awaited(turn: Turn, call: Call, reply: Reply) -> None:
     hear(turn, call, reply)
     if turn.session.state not in _BEGINNING:
         return
-    if reply.good and not reply.link.hung_up:
+    if reply.good and not _must_renew(reply):
         _take_advice(turn, reply)
         pause = link.interval if link.fresh else _breath(turn, call.fields["since"], reply)
         link.fresh, link.retries = False, 0
         _await_push(turn, call, call.fields["until"], pause)
-    elif reply.link.hung_up or reply.verdict is Verdict.UNKNOWN_CLIENT:
+    elif _must_renew(reply):
         _forgotten(turn, call, reply)
     else:
         link.fresh, link.retries = True, link.retries + 1
-        _await_push(turn, call, call.fields["until"], float(link.retries))
+        _await_push(turn, call, call.fields["until"], _pause_after(turn, link.retries, reply))
 
 
 def _forgotten(turn: Turn, call: Call, reply: Reply) -> None:
     """A restore can ask once more; a start cannot, as its chat may have begun without a key that would lead to it."""
     if turn.session.state is State.RESTORING and not call.fields.get("again"):
-        given = {"position": 1, "again": True}
-        turn.call("handshake", call.command, call.session_data, attempt=1, then="notifications", given=given)
+        given, until = {"position": 1, "again": True}, call.fields["until"]
+        _begin_by(
+            turn, "handshake", until, call.command, call.session_data, attempt=1, then="notifications", given=given
+        )
     else:
         _give_up(turn, call, replace(reply, verdict=Verdict.UNKNOWN_CLIENT))
 
 
 def _give_up(turn: Turn, call: Call, reply: Reply) -> None:
     """The chat could not be begun, or not be taken up; only an envelope of the chat server is a mere refusal."""
-    if turn.session.state is State.STARTING:
-        verdict = Verdict.BAD if reply.verdict is Verdict.REFUSED else reply.verdict
-        on_reply.started(turn, call, replace(reply, verdict=verdict, session_data=None))
+    if turn.session.state is State.STARTING and reply.verdict is Verdict.REFUSED:
+        turn.fire(Trigger.START_NOT_TAKEN, on_reply.failure(reply))
+        turn.reject(on_reply.fault(reply), reply.response, reply.error)
+    elif turn.session.state is State.STARTING:
+        on_reply.started(turn, call, replace(reply, session_data=None))
     else:
         on_reply.restored(turn, call, reply)
 
@@ -397,53 +514,84 @@ def _connected(turn: Turn, call: Call, reply: Reply) -> None:
     if session.state in _BEGINNING:
         _awaited(turn, call, reply)
         return
-    hear(turn, call, reply)
-    if not session.state.has_session:
+    going_on = reply.good and not _must_renew(reply) and not link.stopped
+    if going_on:
+        _mend(turn)
+    link.brisk = hear(turn, call, reply)
+    if not session.state.has_session or link.stopped:
         return
-    if reply.link.hung_up:
-        turn.fire(Trigger.NO_ANSWER)
-        _renew(turn)
-    elif reply.verdict is Verdict.UNKNOWN_CLIENT:
-        _renew(turn)
-    elif reply.good:
-        _take_advice(turn, reply)
+    _take_advice(turn, reply)
+    if going_on:
         _answered(turn, call, reply)
+    elif _must_renew(reply):
+        if reply.link.hung_up:
+            turn.fire(Trigger.NO_ANSWER)
+        _let_go(turn, reply)
     elif reply.verdict is Verdict.THROTTLED:
-        on_reply.contact(turn, reply)
-        wait = min(reply.retry_after or 0.0, session.settings.retry_after_cap)
-        _connect_soon(turn, max(wait, link.interval, LEAST_PAUSE))
+        _connect_soon(turn, max(link.interval, _pause_after(turn, 1, reply)))
+    elif _cut_between(turn, call, reply):
+        link.miss(session.cursor)
+        _connect_soon(turn, _pause_after(turn, 1, reply))
     else:
-        _failed(turn)
+        _failed(turn, reply)
 
 
-def _renew(turn: Turn) -> None:
+def _must_renew(reply: Reply) -> bool:
+    unknown = reply.verdict is Verdict.UNKNOWN_CLIENT
+    return unknown or reply.link.hung_up or (reply.good and reply.link.reconnect == "handshake")
+
+
+def _let_go(turn: Turn, reply: Reply) -> None:
     """The server has let go of this client: shake hands at once, but not again and again."""
-    link = turn.session.link
-    link.client_id = ""
+    session, link = turn.session, turn.session.link
+    if not session.state.has_session or link.stopped:
+        return
+    link.client_id, session.poll_out = "", 0  # a connect that another thread has out is only listened to
     before, link.renewed_at = link.renewed_at, turn.now.timer
-    if before is not None and turn.now.timer - before < SETTLED:
-        _failed(turn)
+    again, link.renewed = link.renewed, True
+    if again or (before is not None and turn.now.timer - before < SETTLED):
+        _failed(turn, reply)
     else:
-        _shake_again(turn)
+        link.miss(session.cursor)
+        _connect_soon(turn, _advised(reply))
+
+
+def _mend(turn: Turn) -> None:
+    """A connect is answered; after failed ones of the same client this is what `reconnected` tells of."""
+    session, link = turn.session, turn.session.link
+    session.last_contact = turn.now.wall
+    mended = link.lost and session.failures <= link.retries and not link.renewing
+    link.lost, link.retries, link.renewed = False, 0, False
+    if mended:
+        turn.fire(Trigger.POLL_ANSWERED)
+        return
+    if Flag.DISCONNECTED in session.flags and not link.renewing:
+        turn.fire(Trigger.CONNECTED)
+    turn.keep()
 
 
 def _answered(turn: Turn, call: Call, reply: Reply) -> None:
-    """A connect is answered; after failed ones this is what `reconnected` tells of."""
-    session, link = turn.session, turn.session.link
-    session.last_contact = turn.now.wall
-    mended = link.lost and session.failures <= link.retries
-    link.lost, link.retries = False, 0
-    if mended:
-        turn.fire(Trigger.POLL_ANSWERED)
-    else:
-        if Flag.DISCONNECTED in session.flags:
-            turn.fire(Trigger.ANSWERED)
-        turn.keep()
-    if link.wanted and link.asked_at is None:
+    link = turn.session.link
+    if _to_ask(turn) and not link.asks:
         _ask_for_messages(turn)
+    elif reply.link.line:
+        _listen(turn, call, reply)
     else:
-        pause = link.interval if call.fields["hold"] == 0.0 else _breath(turn, session.poll_since, reply)
-        _connect_soon(turn, pause)
+        held = call.fields["hold"] != 0.0
+        _connect_soon(turn, _breath(turn, turn.session.poll_since, reply) if held else link.interval)
+
+
+def _listen(turn: Turn, call: Call, reply: Reply) -> None:
+    """Go on reading a websocket at once; what is paced is the message that the next connect sends, if it sends any."""
+    session, link = turn.session, turn.session.link
+    if reply.link.line == "answered":
+        sent_at = session.poll_since + call.fields.get("listen", 0.0)
+        pause = _breath(turn, sent_at, reply) if call.fields["hold"] != 0.0 else link.interval
+        wait = session.allowance.take(turn.now.timer, brisk=link.brisk)
+        link.send_at = max(turn.now.timer + max(pause, wait), link.rest_until)
+    elif reply.link.line == "held":
+        link.send_at = 0.0
+    session.timers[Timer.CONNECT] = turn.now.timer
 
 
 def _breath(turn: Turn, since: float, reply: Reply) -> float:
@@ -452,7 +600,20 @@ def _breath(turn: Turn, since: float, reply: Reply) -> float:
     return max(turn.session.link.interval, LEAST_PAUSE if at_once else 0.0)
 
 
-def _failed(turn: Turn) -> None:
+def _cut_between(turn: Turn, call: Call, reply: Reply) -> bool:
+    """Ask for a shorter hold where a held connect came to nothing; True for a proxy's time-out, which is no failure.
+
+    At the shortest hold, or where the connect was not held, it is one like any other.
+    """
+    session, link = turn.session, turn.session.link
+    held, status = turn.now.timer - session.poll_since, reply.response.status
+    if call.fields["hold"] == 0.0 or held <= LEAST_HOLD or status not in (0, CUT_BETWEEN):
+        return False
+    link.hold = max(LEAST_HOLD, held / 2)
+    return status == CUT_BETWEEN
+
+
+def _failed(turn: Turn, reply: Reply) -> None:
     """A connect or a handshake in a session came to nothing: it is tried again after 1, 2, 3, ... seconds."""
     link = turn.session.link
     turn.fire(Trigger.NO_ANSWER)
@@ -460,13 +621,28 @@ def _failed(turn: Turn) -> None:
     link.miss(turn.session.cursor)
     link.lost = link.fresh = True
     link.retries += 1
-    _connect_soon(turn, min(float(link.retries), LONGEST_PAUSE))
+    _connect_soon(turn, _pause_after(turn, link.retries, reply))
+
+
+def _pause_after(turn: Turn, failures: int, reply: Reply) -> float:
+    """Seconds until what has failed so often is tried again: 1, 2, 3, ... 60, and not before the server wants it."""
+    wanted = min(reply.retry_after or 0.0, turn.session.settings.retry_after_cap)
+    return max(min(float(failures), LONGEST_PAUSE), wanted, _advised(reply))
+
+
+def _advised(reply: Reply) -> float:
+    """The interval of an answer's own advice, in seconds; 0.0 where it says none that can be kept."""
+    interval = reply.link.interval or 0.0
+    return interval if interval <= LONGEST_PAUSE else 0.0
 
 
 def _take_advice(turn: Turn, reply: Reply) -> None:
-    link = turn.session.link
+    link, interval = turn.session.link, reply.link.interval
     link.timeout = link.timeout if reply.link.timeout is None else reply.link.timeout
-    link.interval = link.interval if reply.link.interval is None else reply.link.interval
+    if interval is not None and interval > LONGEST_PAUSE:
+        turn.warn(ODD_INTERVAL)
+    elif interval is not None:
+        link.interval = interval
 
 
 def _hung_up(turn: Turn, call: Call, reply: Reply) -> None:

@@ -71,6 +71,10 @@ def _start_data(data: Json) -> Any:
 def _end_chat(turn: Turn, data: Json) -> None:
     dormant = turn.session.saved if turn.session.state is State.DORMANT else None
     turn.fire(Trigger.END)
+    if turn.session.link.stopped:  # no request may be made, so the chat ends here alone
+        turn.fire(Trigger.LEFT)
+        turn.resolve()
+        return
     turn.call("disconnect", "endChat", dormant.session_data if dormant else None)
 
 

@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from webchat_fsm.core import content, uploads
 from webchat_fsm.core.facts import Interrupted, Reply, Timer, Verdict
+from webchat_fsm.core.pace import LEAST_AFTER_FAILURE
 from webchat_fsm.core.turn import Turn
 from webchat_fsm.lifecycle.commands import CLOSED_MEANWHILE, NO_CHAT_BEGAN, OVER_MEANWHILE
 from webchat_fsm.lifecycle.effects import Call
@@ -54,7 +55,8 @@ def contact(turn: Turn, reply: Reply) -> None:
         turn.fire(Trigger.NO_ANSWER if silent else Trigger.ANSWERED)
 
 
-def _failure(reply: Reply) -> dict[str, Payload]:
+def failure(reply: Reply) -> dict[str, Payload]:
+    """The payloads of the events that publish a bad answer."""
     answered = None if reply.verdict is Verdict.SILENT else reply.response
     return {"error": Failure(response=reply.response), "restoreFailed": RestoreFailed(response=answered)}
 
@@ -63,7 +65,7 @@ def started(turn: Turn, call: Call, reply: Reply) -> None:
     """A start is answered: confirmed, refused or failed."""
     session = turn.session
     if reply.good and reply.session_data is not None and not reply.chat_ended:
-        session.adopt(reply.session_data)
+        turn.adopt(reply.session_data)
         session.last_contact = turn.now.wall
         turn.fire(Trigger.START_CONFIRMED, {"started": Started(session_data=reply.session_data)})
         _send_user_data(turn)
@@ -72,7 +74,7 @@ def started(turn: Turn, call: Call, reply: Reply) -> None:
     if reply.verdict in (Verdict.UNAVAILABLE, Verdict.REFUSED):
         turn.fire(Trigger.START_REFUSED)
     else:
-        turn.fire(Trigger.START_FAILED, _failure(reply))
+        turn.fire(Trigger.START_FAILED, failure(reply))
     turn.reject(NO_CHAT_BEGAN if reply.good else fault(reply), reply.response, reply.error)
 
 
@@ -120,6 +122,8 @@ def _schedule(turn: Turn, reply: Reply, *, failed: bool) -> None:
     else:
         wait, session.delay = settings.pace.next(session.delay, failed=failed, offline=offline)
     wait *= 1 - settings.poll_jitter * turn.now.draw
+    if not reply.good:
+        wait = max(wait, LEAST_AFTER_FAILURE)
     if reply.retry_after is not None:
         wait = max(wait, min(reply.retry_after, settings.retry_after_cap))
     turn.poll_soon(wait)
@@ -127,10 +131,17 @@ def _schedule(turn: Turn, reply: Reply, *, failed: bool) -> None:
 
 def _poll_good(turn: Turn, reply: Reply) -> None:
     session = turn.session
-    session.adopt(reply.session_data)
+    turn.adopt(reply.session_data)
     session.last_contact = turn.now.wall
     turn.fire(Trigger.POLL_ANSWERED, content=lambda: _take(turn, reply))
     session.catching_up = False
+    _end_if_over(turn, reply)
+
+
+def take_content(turn: Turn, reply: Reply) -> None:
+    """Take the content of a good push that says nothing about the connection."""
+    turn.adopt(reply.session_data)
+    turn.fire(Trigger.CONTENT_CAME, content=lambda: _take(turn, reply))
     _end_if_over(turn, reply)
 
 
@@ -157,7 +168,7 @@ def _poll_unavailable(turn: Turn, reply: Reply) -> None:
 
 def _poll_refused(turn: Turn, reply: Reply) -> None:
     turn.fire(Trigger.ANSWERED)
-    turn.fire(Trigger.MISANSWERED, _failure(reply))
+    turn.fire(Trigger.MISANSWERED, failure(reply))
     if reply.chat_ended:
         turn.fire(Trigger.CONTENT_CAME, content=lambda: _take(turn, reply, trusted=False))
         turn.fire(Trigger.CHAT_ENDED)
@@ -167,7 +178,7 @@ def _poll_refused(turn: Turn, reply: Reply) -> None:
 
 def _poll_bad(turn: Turn, reply: Reply) -> None:
     turn.fire(Trigger.ANSWERED)
-    turn.fire(Trigger.MISANSWERED, _failure(reply))
+    turn.fire(Trigger.MISANSWERED, failure(reply))
     turn.fire(Trigger.POLL_FAILED)
 
 
@@ -181,7 +192,7 @@ def _poll_put_off(turn: Turn, reply: Reply) -> None:
 
 
 def _lost(turn: Turn, reply: Reply) -> None:
-    turn.fire(Trigger.SESSION_LOST, _failure(reply), lost=reply.response)
+    turn.fire(Trigger.SESSION_LOST, failure(reply), lost=reply.response)
 
 
 POLLED: dict[Verdict, Callable[[Turn, Reply], None]] = {
@@ -214,7 +225,7 @@ def restored(turn: Turn, call: Call, reply: Reply) -> None:
     trigger = _restore_trigger(reply)
     if trigger in (Trigger.RESTORE_CONFIRMED, Trigger.RESTORE_CONFIRMED_OFFLINE) and saved is not None:
         session.take_up(saved)
-        session.adopt(reply.session_data)
+        turn.adopt(reply.session_data)
         payload = Restored(is_async=session.transport.asynchronous)
         trusted = trigger is Trigger.RESTORE_CONFIRMED
         turn.fire(trigger, {"restored": payload}, content=lambda: _catch_up(turn, reply, trusted=trusted))
@@ -222,7 +233,7 @@ def restored(turn: Turn, call: Call, reply: Reply) -> None:
         _send_user_data(turn)
         turn.resolve()
     else:
-        turn.fire(trigger, _failure(reply), lost=reply.response if reply.verdict is Verdict.LOST else None)
+        turn.fire(trigger, failure(reply), lost=reply.response if reply.verdict is Verdict.LOST else None)
         turn.reject(fault(reply), reply.response, reply.error)
 
 
@@ -261,7 +272,7 @@ def _limits(turn: Turn, call: Call, reply: Reply) -> None:
         _other(turn, call, reply)
         return
     contact(turn, reply)
-    turn.session.adopt(reply.session_data)
+    turn.adopt(reply.session_data)
     _end_if_over(turn, reply)
     if refused := uploads.refuse(files, reply.limits):
         turn.reject(uploads.told(refused), refused)
@@ -306,7 +317,7 @@ def _other(turn: Turn, call: Call, reply: Reply) -> None:
     else:
         contact(turn, reply)
         if reply.good:
-            turn.session.adopt(reply.session_data)
+            turn.adopt(reply.session_data)
         _end_if_over(turn, reply)
     settle(turn, call, reply)
 

@@ -4,7 +4,49 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from msgspec import Struct
+
 from webchat_fsm.config import Config
+
+BURST = 15
+"""Requests made by itself that a session may make at once; the law allows 20, five of which may leave late."""
+
+RATE = 10.0
+"""Requests a second that a session may make by itself in the long run."""
+
+RATE_AFTER_MESSAGES = 50.0
+"""Connects a second that may follow connects with a message not seen before."""
+
+LEAST_AFTER_FAILURE = 0.1
+"""Seconds until the poll after a failed one at least, whatever the jitter takes off."""
+
+_IMMINENT = 0.0005
+"""Seconds that are not worth a timer."""
+
+
+class Allowance(Struct):
+    """The requests that a session may make by itself: `BURST` at once and `RATE` a second, on the line of the timers.
+
+    `full_at` is the moment at which all of the burst is available again; `next_brisk` the earliest one for a connect
+    that follows a message not seen before. The only place where the pace of requests is limited.
+    """
+
+    full_at: float = 0.0
+    next_brisk: float = 0.0
+
+    def wait(self, now: float, *, brisk: bool = False) -> float:
+        """Return the seconds until a request may be made, 0.0 where it may be made now."""
+        left = (self.next_brisk if brisk else self.full_at - (BURST - 1) / RATE) - now
+        return left if left > _IMMINENT else 0.0
+
+    def take(self, now: float, *, brisk: bool = False) -> float:
+        """Reserve the next request that may be made; return the seconds until then."""
+        wait = self.wait(now, brisk=brisk)
+        if brisk:
+            self.next_brisk = now + wait + 1 / RATE_AFTER_MESSAGES
+        else:
+            self.full_at = max(self.full_at, now + wait) + 1 / RATE
+        return wait
 
 
 class Pace(NamedTuple):

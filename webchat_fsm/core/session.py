@@ -14,7 +14,7 @@ from msgspec import Struct
 from webchat_fsm.config import Config
 from webchat_fsm.core import participants, transcript
 from webchat_fsm.core.facts import Arrival, Moment, Timer
-from webchat_fsm.core.pace import Pace
+from webchat_fsm.core.pace import Allowance, Pace
 from webchat_fsm.core.participants import Participants
 from webchat_fsm.core.transcript import Answer, Prefilters, TranscriptBook
 from webchat_fsm.lifecycle.effects import SavedSession
@@ -70,30 +70,45 @@ class Sending(Struct):
 class Link(Struct):
     """The Bayeux connection: its client id, the count of messages, the server's advice in seconds, and how it fares.
 
-    `renewed_at` is the moment at which the server last let go of the client; `fresh` wants the next connect answered at
-    once; `lost` tells that `retries` connects have failed and none was answered since. `wanted` tells that messages may
-    have been missed from the position `missed` on; they were asked for `asks` times, last at `asked_at`, and `taken`
-    tells that the server took that request.
+    `hold` is the longest hold in seconds to ask for, set where a held connect has failed. `renewed_at` is the moment at
+    which the server last let go of the client, and `renewed` tells that no connect was answered since; `renewing` that
+    no good push has come since the last handshake. `fresh` wants the next connect answered at once; `lost` tells that
+    `retries` connects have failed and none was answered since; `brisk` that the last connect brought a message not seen
+    before. `wanted` tells that messages may have been missed from the position `missed` on; they were asked for `asks`
+    times, not again before `ask_at`; `taken` tells that the server took that request, and `unanswered` that no push has
+    come since it did. No connect is made before `rest_until`. `stopped` tells that the gateway forbids every further
+    request. `line` is that of the last connect's answer: where it is set, pushes are read while the next connect waits
+    for `send_at`.
     """
 
     client_id: str = ""
     messages: int = 0
     timeout: float = 60.0
     interval: float = 0.0
+    hold: float | None = None
     renewed_at: float | None = None
+    renewed: bool = False
+    renewing: bool = False
     retries: int = 0
     fresh: bool = True
     lost: bool = False
+    rest_until: float = 0.0
+    line: str = ""
+    send_at: float = 0.0
+    brisk: bool = False
     wanted: bool = False
     missed: int | str = 1
-    asked_at: float | None = None
+    ask_at: float = 0.0
     asks: int = 0
     taken: bool = False
+    unanswered: bool = False
+    stopped: bool = False
 
     def miss(self, cursor: int | str) -> None:
         """Messages may be missed from the cursor on, or from where some are missed already, and are to be asked for."""
-        self.missed = self.missed if self.wanted else cursor
-        self.wanted, self.asked_at, self.asks, self.taken = True, None, 0, False
+        if not self.wanted:
+            self.missed, self.asks = cursor, 0
+        self.wanted, self.taken = True, False
 
 
 Mark = tuple[
@@ -111,6 +126,7 @@ class Session:
     """One session after another of one service; `number` tells them apart."""
 
     __slots__ = (
+        "allowance",
         "before",
         "behind",
         "catching_up",
@@ -140,6 +156,7 @@ class Session:
         "transcript",
         "unsent_user_data",
         "user_data",
+        "warned",
         "watches_input",
     )
 
@@ -166,6 +183,8 @@ class Session:
         self.sendings: list[Sending] = []
         self.timers: dict[Timer, float] = {}
         self.delay = settings.pace.least
+        self.allowance = Allowance()
+        self.warned: set[str] = set()
         self.link = Link()
         self.poll_out = 0
         self.poll_since = 0.0

@@ -35,7 +35,8 @@ def stalled(session: Session, now: float, since: float) -> float | None:
 
     `since` is when the latest of the timers of polling was taken, a moment on their line.
     """
-    wanted = session.state in POLLING_ON if session.transport.polls else session.state.has_session
+    pushed = session.state.has_session and not session.link.stopped  # else the gateway forbids every request
+    wanted = session.state in POLLING_ON if session.transport.polls else pushed
     due = max((session.timers[timer] for timer in AGAIN if timer in session.timers), default=0.0)
     silent = now - max(session.poll_since, since, due)
     return silent if session.opened and wanted and silent > patience(session) else None

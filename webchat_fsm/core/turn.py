@@ -9,19 +9,26 @@ from webchat_fsm.core import machine
 from webchat_fsm.core.facts import Moment, Timer
 from webchat_fsm.core.session import PREVIEW_PERIOD, Session
 from webchat_fsm.errors import TransportError
+from webchat_fsm.lifecycle.commands import FORBIDDEN
 from webchat_fsm.lifecycle.effects import Call, Decision, Forget, Publish, Save, SavedSession, Settled
 from webchat_fsm.lifecycle.events import EVENTS, ParticipantChanged, Payload
 from webchat_fsm.lifecycle.table import CONTENT, POLLING_ON, Do, Row, Say, Trigger
 from webchat_fsm.lifecycle.words import Response, SessionData
 
+OTHER_CHAT = "an answer names another chat than this one: its ids are not taken over, and a push of it is dropped"
+_KEYS = ("user_id", "secure_key", "alias")
+_OWN_COMMANDS = frozenset({"", "poll"})
+_CONNECTING = frozenset({"handshake", "connect", "notifications"})
+"""Requests of the Bayeux connection, which are the library's own whatever command waits for them."""
+
 
 class Turn:
     """A session, the moment, and the decision that grows."""
 
-    __slots__ = ("decision", "now", "session")
+    __slots__ = ("by_hand", "decision", "now", "own", "session")
 
-    def __init__(self, session: Session, now: Moment) -> None:
-        self.session, self.now, self.decision = session, now, Decision()
+    def __init__(self, session: Session, now: Moment, *, own: bool = False, by_hand: bool = False) -> None:
+        self.session, self.now, self.decision, self.own, self.by_hand = session, now, Decision(), own, by_hand
 
     def fire(
         self,
@@ -98,15 +105,50 @@ class Turn:
             link = {"client_id": session.link.client_id, "id": str(session.link.messages), "position": session.cursor}
             fields = {**link, **fields}
         session.tickets += 1
-        self.decision.call = call = Call(
+        call = Call(
             operation=operation,
             command=command,
-            fields=fields,
+            fields=self._paced(operation, command, fields),
             session_data=session.session_data if session_data is None else session_data,
             number=session.number,
             ticket=session.tickets,
         )
+        if session.link.stopped:
+            self.reject(FORBIDDEN)
+        else:
+            self.decision.call = call
         return call
+
+    def _paced(self, operation: str, command: str, fields: dict[str, Any]) -> dict[str, Any]:
+        """Let a request that no command of the user asks for wait until the session may make it."""
+        if self.by_hand or not (self.own or command in _OWN_COMMANDS or operation in _CONNECTING):
+            return fields
+        link = self.session.link
+        if operation == "connect" and link.line and self.session.state.has_session:
+            return {**fields, "listen": max(0.0, link.send_at - self.now.timer)}
+        brisk = operation == "connect" and link.brisk
+        wait = self.session.allowance.take(self.now.timer, brisk=brisk)
+        return {**fields, "pause": max(fields.get("pause", 0.0), wait)} if wait else fields
+
+    def warn(self, text: str) -> None:
+        """Log a text once in the life of a session object."""
+        if text not in self.session.warned:
+            self.session.warned.add(text)
+            self.decision.warning = "; ".join(filter(None, (self.decision.warning, text)))
+
+    def adopt(self, session_data: SessionData | None) -> None:
+        """Take over the ids that an answer carried, as servers renew them; never those of another chat."""
+        known = self.session.session_data
+        if session_data is None or session_data == known:
+            return
+        if known.session_id and session_data.session_id != known.session_id:
+            self.warn(OTHER_CHAT)
+            return
+        if self.session.transport.gms:
+            changed = [name for name in _KEYS if getattr(known, name) not in ("", getattr(session_data, name))]
+            for name in changed:
+                self.warn(f"the chat server has changed the {name} of this chat, which is taken over")
+        self.session.adopt(session_data)
 
     def resolve(self, value: Any = None) -> None:
         """Settle the command well."""

@@ -50,6 +50,9 @@ NO_FILES = "No files provided"
 FOREIGN_CONTENT = "This content is on another server, which must not get the session's token"
 NO_FILE_ID = "No file id provided"
 CLOSED_MEANWHILE = "WebChatService was closed before the server answered"
+FORBIDDEN = (
+    "Not sent: the gateway forbids to reconnect (advice reconnect none). Give endChat, or close and open the service"
+)
 NO_CHAT_BEGAN = "The server's answer to the start says that the chat is over, or does not identify it"
 OVER_MEANWHILE = "The chat was over before all files were sent"
 

@@ -100,6 +100,7 @@ class Trigger(StrEnum):
     START_CONFIRMED = "start confirmed"
     START_REFUSED = "start refused"
     START_FAILED = "start failed"
+    START_NOT_TAKEN = "start not taken by the gateway"
     START_POLL = "startPoll"
     STOP_POLL = "stopPoll"
     NO_ANSWER = "no complete answer"
@@ -107,6 +108,8 @@ class Trigger(StrEnum):
     POLL_ANSWERED = "poll answered"
     MISANSWERED = "poll badly answered"
     ANSWERED = "another request answered"
+    CONNECTED = "connect answered"
+    FORBIDDEN = "gateway forbids to reconnect"
     CONTENT_CAME = "content of an answer"
     CHAT_ENDED = "server ended the chat"
     SESSION_LOST = "session lost"
@@ -272,6 +275,8 @@ ROWS: tuple[Row, ...] = (
     *_rows(S.STARTING, T.START_REFUSED, S.IDLE, G.GMS, does=(Do.LEAVE,),
            why="a v2 envelope with statusCode not 0 only rejects"),
     *_rows(S.STARTING, T.START_FAILED, S.IDLE, says=_say("error"), does=(Do.LEAVE,)),
+    *_rows(S.STARTING, T.START_NOT_TAKEN, S.IDLE, G.PUSHES, says=_say("error"), does=(Do.LEAVE,),
+           why="the acknowledgement refuses the request, or forbids to reconnect: no envelope of the chat server"),
 
     # polling, on and off
     *_rows(S.ACTIVE, T.START_POLL, S.POLLING, G.POLLS, says=_say("pollingStarted")),
@@ -297,13 +302,23 @@ ROWS: tuple[Row, ...] = (
     *_rows(S.ACTIVE, T.POLL_FAILED, None, does=(Do.COUNT,), why="the last poll before stopPoll: counted in silence"),
     *_rows(S.OFFLINE, T.POLL_FAILED, None, does=(Do.COUNT,)),
 
+    *_rows(S.ACTIVE, T.FORBIDDEN, None, G.PUSHES, G.ENDING, why="the leave request settles by its own answer"),
+    *_rows((S.ACTIVE, S.OFFLINE), T.FORBIDDEN, S.OFFLINE, G.PUSHES, says=[Say("error"), _WENT_OFFLINE],
+           sets=(F.WENT_OFFLINE,), does=(Do.SATURATE,),
+           why="advice reconnect none: no request is made any more, commands that need one are rejected, and endChat "
+               "ends the chat here alone; close and open restore it"),
+
     # answers
     *_rows((S.POLLING, S.ACTIVE), T.POLL_ANSWERED, None, says=_BACK, clears=_TROUBLES, does=(Do.ZERO, Do.KEEP),
            why="connectionRestored also ends a pending that never exceeded the limit"),
     *_rows(S.OFFLINE, T.POLL_ANSWERED, S.POLLING, G.POLLS, says=_BACK, clears=_TROUBLES, does=(Do.ZERO, Do.KEEP)),
     *_rows(S.OFFLINE, T.POLL_ANSWERED, S.ACTIVE, G.PUSHES, says=_BACK, clears=_TROUBLES, does=(Do.ZERO, Do.KEEP)),
-    *_rows(_OPEN_STATES, T.ANSWERED, None, says=[_RECONNECTED], clears=(F.DISCONNECTED,),
+    *_rows(_OPEN_STATES, T.ANSWERED, None, G.POLLS, says=[_RECONNECTED], clears=(F.DISCONNECTED,),
            why="leaving offline needs a poll"),
+    *_rows((S.ACTIVE, S.OFFLINE), T.ANSWERED, None, G.PUSHES,
+           why="the gateway answers other requests too while no connect goes through: this ends no `disconnected`"),
+    *_rows((S.ACTIVE, S.OFFLINE), T.CONNECTED, None, G.PUSHES, says=[_RECONNECTED], clears=(F.DISCONNECTED,),
+           why="the first successful connect of the same client; a new client waits for a push with statusCode 0"),
     *_rows(_OPEN_STATES, T.CONTENT_CAME, None, says=[CONTENT], why="in index order, each message once"),
 
     # the user types

@@ -30,6 +30,7 @@ from webchat_fsm.core.facts import (
 from webchat_fsm.core.session import Session, Settings
 from webchat_fsm.core.silence import AGAIN, stalled
 from webchat_fsm.errors import TransportError
+from webchat_fsm.lifecycle.commands import By
 from webchat_fsm.lifecycle.effects import Call, Decision, Delivered, Forget, Publish, Save, SavedSession, Settled
 from webchat_fsm.lifecycle.table import State, Trigger
 from webchat_fsm.lifecycle.words import FileToSend, Json, Response
@@ -370,7 +371,7 @@ class Engine:
             self._taken = now if due else self._taken
         return [partial(self.run_timer, timer) for _, timer in due]
 
-    def run_timer(self, timer: Timer) -> object:
+    def run_timer(self, timer: Timer, *, by_hand: bool = False) -> object:
         """Do what a timer stands for; true where the server answered well."""
         try:
             preview = self._typed(timer)
@@ -378,7 +379,7 @@ class Engine:
             self._put_back(timer)
             raise
         try:
-            settled, _ = self.run(Due(timer=timer, preview=preview))
+            settled, _ = self.run(Due(timer=timer, preview=preview, by_hand=by_hand))
         except Exception as error:
             self.defects.note(error)
             self.defects.report()
@@ -424,7 +425,7 @@ class Engine:
         if timer in (Timer.POLL, Timer.PREVIEW) and text != self._last_preview:
             self._last_preview = text
             if text and self.session.state.has_session:
-                self.run(Asked(command="sendTyping", data={"message": text}))
+                self.run(Asked(command="sendTyping", data={"message": text}, by=By.SERVICE))
         return text
 
     # -- closing ---------------------------------------------------------------------------------------------------

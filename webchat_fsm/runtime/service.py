@@ -523,7 +523,7 @@ class WebChatService(CommandFace, EventFace):
             reason = refusal(self._engine.session, Asked(command="poll", by=By.SERVICE))
         if reason:
             raise self._rejection(rule, Settled(resolved=False, reason=reason, state=self.state))
-        answered = self._engine.run_timer(Timer.POLL)
+        answered = self._engine.run_timer(Timer.POLL, by_hand=True)
         self._drain()
         return bool(answered)
 

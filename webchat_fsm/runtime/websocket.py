@@ -98,9 +98,10 @@ class WebsocketHttp:
         if request.operation in FILE_OPERATIONS:
             return self._plain.send(request)
         begun = clock.monotonic()
-        body = self._by_socket(request, begun + (clock.LONGEST if request.timeout is None else request.timeout))
-        if body is not None:
-            return HttpAnswer(status=200, body=body)
+        told = self._by_socket(request, begun + (clock.LONGEST if request.timeout is None else request.timeout))
+        if told is not None:
+            body, line = told
+            return HttpAnswer(status=200, body=body, line=line)
         answer = self._plain.send(request, begun)
         self._fallen = self._fallen or answer.status == 200
         return answer
@@ -121,14 +122,16 @@ class WebsocketHttp:
         if (line := self._line) is not None:
             line.end(CUT)
 
-    def _by_socket(self, request: Request, deadline: float) -> bytes | None:
-        """The answer; None where long polling is to bring it."""
+    def _by_socket(self, request: Request, deadline: float) -> tuple[bytes, str] | None:
+        """The answer, and how it came by the line; None where long polling is to bring it."""
         question, flight = Question(request.body), Flight(deadline, UNBOUNDED)
         try:
             self._flights.add(flight)
             if not request.wanted():
                 raise EndedError(CUT)
-            return self._asked(request, question, flight, deadline)
+            answer = self._asked(request, question, flight, deadline)
+            held = "held" if question.sent else "unsent"
+            return None if answer is None else (answer, held if question.early else "answered")
         except Exception as error:  # of `websockets`, ssl, a patched socket: of whatever kind
             silent = isinstance(error, TimeoutError) and self._line is not None and self._line.mute
             self._mute = self._mute or (silent and question.channel == HANDSHAKE)
@@ -138,7 +141,7 @@ class WebsocketHttp:
 
     def _asked(self, request: Request, question: Question, flight: Flight, deadline: float) -> bytes | None:
         while (line := self._line_for(request, question, flight, deadline)) is not None:
-            answer = line.ask(question, over_websocket(request.body), flight, deadline)
+            answer = line.ask(question, over_websocket(request.body), flight, deadline, request.listen)
             if answer is not None:
                 if request.operation == "hangup":
                     line.leave(question)
@@ -275,7 +278,9 @@ class Line:
 
     # -- for the threads that ask ----------------------------------------------------------------------------------
 
-    def ask(self, question: Question, frame: bytes, flight: Flight, deadline: float) -> bytes | None:
+    def ask(
+        self, question: Question, frame: bytes, flight: Flight, deadline: float, listen: float = 0.0
+    ) -> bytes | None:
         """The answer to a message; None where the line turns out to have ended before it was sent."""
         try:
             if not self._joined(flight):
@@ -285,8 +290,11 @@ class Line:
             with self._mutex:
                 if self.ended:
                     return None
+                question.sent = not listen
                 to_send, before = self._letters.ask(question), self._readings
                 self._changed.notify_all()
+            if to_send and listen and self._listened(question, clock.monotonic() + listen) is not None:
+                return question.answer
             if to_send:
                 self._send(frame, flight, deadline)
                 return self._awaited(question, deadline, deadline, before)
@@ -326,6 +334,23 @@ class Line:
         """Let everybody who waits fail at once."""
         with self._mutex:
             self._end(why)
+
+    def _listened(self, question: Question, until: float) -> bytes | None:
+        """The answer that pushes give to a connect that is not sent before a moment; None once that has come."""
+        while clock.monotonic() < until:
+            with self._mutex:
+                self._changed.wait_for(
+                    lambda: question.answer is not None or self.ended or not self._being_read,
+                    max(0.0, until - clock.monotonic()),
+                )
+                if question.answer is not None:
+                    return question.answer
+                if self.ended:
+                    raise EndedError(self.ended)
+            self._read(partial(self._stream.read, Flight(until, UNBOUNDED)))
+        with self._mutex:
+            question.sent = question.answer is None
+            return question.answer
 
     def _awaited(self, question: Question, until: float, deadline: float, before: int) -> bytes:
         while True:

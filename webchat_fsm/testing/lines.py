@@ -93,6 +93,7 @@ class Tick(Decided, kw_only=True):
 
     tick: Timer
     preview: str
+    by_hand: bool | UnsetType = UNSET
 
 
 class Opening(Decided, kw_only=True):
@@ -124,6 +125,7 @@ class Answered(Decided, kw_only=True):
     headers: dict[str, str] | UnsetType = UNSET
     body: str | UnsetType = UNSET
     bytes: str | UnsetType = UNSET
+    line: str | UnsetType = UNSET
     shown: dict[str, Json] | UnsetType = UNSET
 
     def __post_init__(self) -> None:

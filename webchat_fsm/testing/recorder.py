@@ -141,7 +141,8 @@ class Recorder:
 
     @_told.register
     def _due(self, step: Due, hides: Hides) -> Json:
-        return {"tick": step.timer, "preview": self._mask.keyed("text", step.preview, hides)}
+        by_hand = {"by_hand": True} if step.by_hand else {}
+        return {"tick": step.timer, "preview": self._mask.keyed("text", step.preview, hides), **by_hand}
 
     @_told.register
     def _opened(self, step: Opened, hides: Hides) -> Json:
@@ -162,6 +163,8 @@ class Recorder:
         if answer is None:
             return {"answered": ticket, **self._unanswered(reply)}
         told: Json = {"answered": ticket, "status": answer.status, "headers": self._mask.headers(answer.headers)}
+        if answer.line:
+            told["line"] = answer.line
         if step.call.operation in ("download", "fetch") and not answer.body.lstrip().startswith(b"{"):
             told["size"] = len(answer.body)  # a file's content is nobody's business, and decides nothing
         else:

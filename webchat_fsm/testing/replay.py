@@ -203,7 +203,7 @@ class Player:
     def _due(self, line: Json) -> Step:
         timer = Timer(line["tick"])
         self._session.timers.pop(timer, None)
-        return Due(timer=timer, preview=line["preview"])
+        return Due(timer=timer, preview=line["preview"], by_hand=line.get("by_hand", False))
 
     def _opened(self, line: Json) -> Step:
         return Opened(saved=_given(line["opened"]))
@@ -224,7 +224,7 @@ class Player:
         if "trouble" in line:
             return Reply(verdict=Verdict.BAD, response=Response(errors=line["trouble"]))
         body = base64.b64decode(line["bytes"]) if "bytes" in line else utf8(line.get("body", ""))
-        answer = HttpAnswer(status=line["status"], headers=line["headers"], body=body)
+        answer = HttpAnswer(status=line["status"], headers=line["headers"], body=body, line=line.get("line", ""))
         try:
             reply = self._dialect.reply(call, answer)
         except Exception as error:  # as in the chat itself: a defect while an answer is read counts as a failed poll

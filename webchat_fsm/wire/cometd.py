@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -44,8 +45,14 @@ GRACE = 10.0
 FAREWELL = 2.0
 """Seconds for which the answer to a hang-up is waited for."""
 
-LONGEST_ADVICE = 3600.0
-"""Seconds beyond which advice is not followed."""
+LONGEST_HOLD = 3600.0
+"""Seconds for which a connect may be held at most, whatever the gateway advises."""
+
+RECONNECT = frozenset({"retry", "handshake", "none"})
+"""What the advice `reconnect` may be; anything else counts as not said."""
+
+YEAR = 365 * 86400
+"""Seconds beyond which a number of the advice is not distinguished from larger ones."""
 
 WEBSOCKET = "websocket"
 
@@ -85,8 +92,9 @@ class CometD:
             headers=self._headers(files=False),
             body=json_to_send([{"id": call.fields["id"], **message}]),
             content_type=JSON,
-            timeout=_patience(call),
+            timeout=_patience(call, self._config.ajax_timeout / 1000 or GRACE),
             max_size=self._config.client.max_answer_size,
+            listen=call.fields.get("listen", 0.0),
         )
 
     def _headers(self, *, files: bool) -> dict[str, str]:
@@ -163,20 +171,25 @@ class CometD:
             return self._file_reply(call, answer)
         document = read_json(answer.body, answer.content_type)
         response = Response(status=answer.status, body=document.value, url=self._url)
-        if answer.status == 429:
-            return Reply(verdict=Verdict.THROTTLED, response=response, retry_after=retry_after(answer))
-        if answer.status != 200:
-            return refused_between(call, answer, response)
         listed = document.value if isinstance(document.value, list) else [document.value]
         messages = [one for one in listed if isinstance(one, dict) and isinstance(one.get("channel"), str)]
         own = next((one for one in messages if self._is_own(call, one)), None)
-        hung_up = any(one["channel"] == "/meta/disconnect" for one in messages) and call.operation == "connect"
-        if own is None and not hung_up:
+        if answer.status != 200 and (own is None or own.get("successful") is not False):
+            return self._no_bayeux(call, answer, response)
+        left = [] if call.operation == "hangup" else [one for one in messages if one["channel"] == DISCONNECTED]
+        if own is None and not (left and call.operation == "connect"):
             return unreadable(call, response, document.fault or f"no reply to message {call.fields['id']} - at `$`")
-        reply = self._acknowledged(call, own or {}, response)
-        link = replace(reply.link, hung_up=hung_up or reply.link.hung_up)
+        advice = _advice(*([own] if own else []), *left)
+        reply = self._acknowledged(call, own or {}, advice, response, hung_up=bool(left))
+        link = replace(reply.link, line=answer.line)
         misread = document.misread + _no_messages(listed)
         return replace(reply, link=link, pushes=tuple(self._pushes(call, messages)), misread=misread)
+
+    def _no_bayeux(self, call: Call, answer: HttpAnswer, response: Response) -> Reply:
+        """A status without a Bayeux refusal: of something in between."""
+        if answer.status == 429:
+            return Reply(verdict=Verdict.THROTTLED, response=response, retry_after=retry_after(answer))
+        return refused_between(call, answer, response)
 
     def _is_own(self, call: Call, message: Json) -> bool:
         if "successful" not in message:
@@ -185,20 +198,19 @@ class CometD:
             return bool(str(message["id"]) == call.fields["id"])
         return bool(message["channel"] == _CHANNELS.get(call.operation, self._channel))
 
-    def _acknowledged(self, call: Call, own: Json, response: Response) -> Reply:
-        given = own.get("advice")
-        advice: Json = given if isinstance(given, dict) else {}
+    def _acknowledged(self, call: Call, own: Json, advice: Json, response: Response, *, hung_up: bool) -> Reply:
         told = Response(status=200, body=own, errors=_errors(own), url=response.url)
-        verdict = _verdict(call, own, advice)
+        verdict, timeout = _verdict(call, own, advice), _seconds(advice, "timeout")
         return Reply(
             verdict=verdict,
             response=told,
             error=None if verdict is Verdict.GOOD else TransportError(_refusal(call, verdict, told), response=told),
             link=LinkAnswer(
                 client_id=str(own.get("clientId") or ""),
-                timeout=_seconds(advice, "timeout"),
+                timeout=None if timeout is None else min(timeout, LONGEST_HOLD),
                 interval=_seconds(advice, "interval"),
-                hung_up=call.operation in ("connect", "handshake") and advice.get("reconnect") == "none",
+                reconnect=_reconnect(advice),
+                hung_up=hung_up,
             ),
         )
 
@@ -244,7 +256,8 @@ _META: dict[str, Callable[[CometD, Call], tuple[str, Json]]] = {
     "hangup": CometD._hangup,
 }
 
-_CHANNELS = {"handshake": "/meta/handshake", "connect": "/meta/connect", "hangup": "/meta/disconnect"}
+DISCONNECTED = "/meta/disconnect"
+_CHANNELS = {"handshake": "/meta/handshake", "connect": "/meta/connect", "hangup": DISCONNECTED}
 
 _OPERATIONS: dict[str, Callable[[CometD, Call], tuple[str, Json]]] = {
     "start": CometD._start,
@@ -258,14 +271,17 @@ _OPERATIONS: dict[str, Callable[[CometD, Call], tuple[str, Json]]] = {
 }
 
 
-def _patience(call: Call) -> float:
-    """Seconds for which the answer to a Bayeux message is waited for."""
+def _patience(call: Call, usual: float) -> float:
+    """Seconds for which the answer to a Bayeux message is waited for; `usual` is ajaxTimeout."""
+    left: float = call.fields.get("left", LONGEST_HOLD + GRACE)
     if call.operation == "hangup":
-        return FAREWELL
+        return min(FAREWELL, usual)
     if call.operation != "connect":
-        return GRACE
+        return min(usual, left)
     hold: float | None = call.fields["hold"]
-    return GRACE + (float(call.fields["usual"]) if hold is None else hold)
+    held = float(call.fields["usual"]) if hold is None else hold
+    listen: float = call.fields.get("listen", 0.0)
+    return min(GRACE + held + listen, left)
 
 
 def _structured(value: Any) -> Any:
@@ -285,7 +301,7 @@ def _no_messages(listed: list[Any]) -> tuple[str, ...]:
 def _verdict(call: Call, own: Json, advice: Json) -> Verdict:
     if own.get("successful") is True and (call.operation != "handshake" or own.get("clientId")):
         return Verdict.GOOD
-    again = call.operation == "connect" and advice.get("reconnect") == "handshake"
+    again = call.operation in ("connect", "notifications") and _reconnect(advice) == "handshake"
     unknown = str(own.get("error") or "").partition(":")[0].strip() == UNKNOWN_CLIENT
     return Verdict.UNKNOWN_CLIENT if call.operation != "handshake" and (unknown or again) else Verdict.REFUSED
 
@@ -305,8 +321,26 @@ def _refusal(call: Call, verdict: Verdict, told: Response) -> str:
     return f"{call.operation}: {who}: {said or 'no reason given'}"
 
 
+def _advice(*messages: Json) -> Json:
+    """The advice of the reply and of a message on /meta/disconnect beside it; the later one wins."""
+    merged: Json = {}
+    for message in messages:
+        given = message.get("advice")
+        merged.update(given if isinstance(given, dict) else {})
+    return merged
+
+
+def _reconnect(advice: Json) -> str:
+    given = advice.get("reconnect")
+    word = given.strip().lower() if isinstance(given, str) else ""
+    return word if word in RECONNECT else ""
+
+
 def _seconds(advice: Json, key: str) -> float | None:
+    """Read milliseconds, in digits too; None for what is no number from 0 on."""
     value = advice.get(key)
-    if not isinstance(value, int | float) or isinstance(value, bool):
+    if isinstance(value, str) and value.strip().isdecimal():
+        value = float(value[:20])
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < math.inf:
         return None
-    return min(max(0, value), LONGEST_ADVICE * 1000) / 1000
+    return min(value, YEAR * 1000) / 1000

@@ -45,6 +45,9 @@ class Question:
         """The id under which the server answers it."""
         self.hold = _hold(head)
         self.answer: bytes | None = None
+        self.sent = True
+        self.early = False
+        """Whether news answered it, and not the server."""
 
     @property
     def is_connect(self) -> bool:
@@ -141,7 +144,9 @@ class Correspondence:
             self._answer_early(waiting)
 
     def _answer_early(self, question: Question) -> None:
-        self._held = _Held(question.held_as, question.client_id)
+        question.early = True
+        if question.sent:
+            self._held = _Held(question.held_as, question.client_id)
         own = {"id": question.id, "channel": CONNECT, "successful": True}
         self._answer(question, msgspec.json.encode(own))
 

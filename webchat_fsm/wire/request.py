@@ -35,7 +35,9 @@ class Request(Struct, frozen=True, kw_only=True):
 
     A body is either `body` with `content_type`, or `parts`, which travel as multipart/form-data. `repeatable` tells
     that the server may see it twice, the second time at `repeat_url` where that is set; `max_size` bounds the answer in
-    bytes. `wanted` is asked once it can be cut, and false where nobody waits for an answer any more: it is not sent.
+    bytes. `listen` is the seconds for which a websocket waits for pushes before it sends the message; a push that comes
+    answers it unsent. `wanted` is asked once it can be cut, and false where nobody waits for an answer any more: it is
+    not sent.
     """
 
     operation: str
@@ -49,6 +51,7 @@ class Request(Struct, frozen=True, kw_only=True):
     repeatable: bool = False
     repeat_url: str = ""
     max_size: int = 16 * 1024 * 1024
+    listen: float = 0.0
     wanted: Callable[[], bool] = _always
 
     def __repr__(self) -> str:
@@ -56,11 +59,16 @@ class Request(Struct, frozen=True, kw_only=True):
 
 
 class HttpAnswer(Struct, frozen=True, kw_only=True):
-    """A complete HTTP answer; header names are lower case."""
+    """A complete HTTP answer; header names are lower case.
+
+    `line` is set over a websocket: a connect was `answered` by the server, or answered by a push while the server goes
+    on holding it (`held`) or before it was sent (`unsent`).
+    """
 
     status: int
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
+    line: str = ""
 
     @property
     def good(self) -> bool:
