@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Mapping
 
 from msgspec.structs import replace
 
+from webchat_fsm.core import receipts
 from webchat_fsm.core.facts import Arrival
 from webchat_fsm.core.turn import Turn
-from webchat_fsm.lifecycle.effects import Delivered
 from webchat_fsm.lifecycle.events import (
     ATTENDING,
     JOINED,
@@ -40,8 +40,8 @@ def take(
     for arrival in fresh:
         message = replace(arrival.message, restoring=session.catching_up)
         session.transcript.note(arrival)
-        _settle_receipt(turn, message)
         if not old:
+            receipts.came(turn, arrival)
             _tell(turn, message)
         if not session.hides(message):
             seen = replace(arrival.shown or message, restoring=session.catching_up)
@@ -74,17 +74,6 @@ def _advance(turn: Turn, fresh: list[Arrival]) -> None:
         session.cursor = max(session.cursor, last + 1)
     elif known[-1] is session.transcript.highest:
         session.cursor = str(known[-1].original.get("index", last))
-
-
-def _settle_receipt(turn: Turn, message: Message) -> None:
-    if message.sender.type != "Client" or message.type != "Message":
-        return
-    sendings = turn.session.sendings
-    alike = [sending for sending in sendings if sending.text == message.text]
-    if alike:
-        sending = min(alike, key=lambda sending: sending.doubtful)
-        sendings.remove(sending)
-        turn.decision.effects.append(Delivered(ticket=sending.ticket, index=message.index))
 
 
 def _tell(turn: Turn, message: Message) -> None:

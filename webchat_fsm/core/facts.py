@@ -12,6 +12,16 @@ from webchat_fsm.lifecycle.commands import By
 from webchat_fsm.lifecycle.effects import Call, SavedSession
 from webchat_fsm.lifecycle.words import Json, Message, Response, SessionData
 
+LONGEST_NUMBER = 100
+"""Digits of a number in an index, beyond which it has no place in the order."""
+
+
+def rank(index: int | str | None) -> tuple[int, ...] | None:
+    """Return the place of an index in the order: its numbers; None where it has none."""
+    numbers = str(index).split("-")
+    plain = all(number.isdecimal() and len(number) <= LONGEST_NUMBER for number in numbers)
+    return tuple(map(int, numbers)) if plain else None
+
 
 class Moment(NamedTuple):
     """The time of a step: seconds on the line of the timers, wall-clock seconds, and a draw from [0, 1) for jitter."""
@@ -82,7 +92,8 @@ class Reply(Struct, frozen=True, kw_only=True):
     """An answer in the core's words, or the lack of one.
 
     `session_data` holds the ids that the answer carried, None where it carried none; `retry_after` is in seconds;
-    `value` is what a resolved command returns where that is not the response; `link` and `pushes` come over CometD
+    `value` is what a resolved command returns where that is not the response; `place` is where a message that was sent
+    stands in the transcript, None where the server does not say; `link` and `pushes` come over CometD
     alone. `next_position` is the server's, None where it named none that can be read. `misread` names each kind of
     member that could not be read, as `messages[].utcTime: expected int, got str`: never a value, which may be a secret.
     """
@@ -97,6 +108,7 @@ class Reply(Struct, frozen=True, kw_only=True):
     idle_time_count_down: int | None = None
     limits: Limits | None = None
     value: Any = None
+    place: tuple[int, ...] | None = None
     next_position: int | None = None
     misread: tuple[str, ...] = ()
     link: LinkAnswer = LinkAnswer()

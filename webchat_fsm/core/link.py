@@ -11,7 +11,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from webchat_fsm.core import on_reply
+from webchat_fsm.core import on_reply, receipts
 from webchat_fsm.core.facts import Reply, Timer, Verdict
 from webchat_fsm.core.session import Link
 from webchat_fsm.core.turn import Turn
@@ -282,6 +282,7 @@ def _reject_waiting(turn: Turn, call: Call, reply: Reply) -> None:
     if call.fields.get("then") == "disconnect":
         _left(turn, reply)
     elif call.fields.get("then"):
+        receipts.answered(turn, call.fields["given"].get("receipt", 0), reply)
         on_reply.settle(turn, call, reply)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from enum import StrEnum
 from typing import NamedTuple
 
 from msgspec import Struct
@@ -11,6 +12,7 @@ from msgspec import Struct
 from webchat_fsm.config import Config
 from webchat_fsm.core.facts import Arrival, Moment, Timer
 from webchat_fsm.core.pace import Pace
+from webchat_fsm.core.paging import NOTHING_YET, Pages
 from webchat_fsm.core.participants import Participants
 from webchat_fsm.core.transcript import Prefilters, TranscriptBook
 from webchat_fsm.lifecycle.effects import SavedSession
@@ -53,12 +55,33 @@ class Settings(NamedTuple):
         )
 
 
+class Standing(StrEnum):
+    """What the server has said of a send: nothing yet, that it took it, or nothing that was heard."""
+
+    ASKED = "asked"
+    ACCEPTED = "accepted"
+    UNCONFIRMED = "unconfirmed"
+
+
 class Sending(Struct):
-    """An own message that has not come back yet; a doubtful one may never have arrived."""
+    """A send whose message has not come back yet.
+
+    `seen` is the place of the newest message that was known when it was made, `place` the one that the server has named
+    for it. One that a later send has overtaken is as good as unconfirmed.
+    """
 
     ticket: int
     text: str
-    doubtful: bool = False
+    seen: tuple[int, ...] = ()
+    standing: Standing = Standing.ASKED
+    place: tuple[int, ...] | None = None
+
+
+class Stray(Struct, frozen=True):
+    """An own message that has settled no send, while the answer to one was still to come."""
+
+    message: Message
+    rank: tuple[int, ...] | None
 
 
 class Link(Struct):
@@ -104,20 +127,24 @@ class Session:
         "history_done",
         "last_contact",
         "link",
+        "missing",
         "nickname",
         "number",
         "opened",
         "order",
+        "pages",
         "participants",
         "poll_out",
         "poll_since",
         "prefilters",
         "preview_limit",
+        "reach",
         "saved",
         "sendings",
         "session_data",
         "settings",
         "state",
+        "strays",
         "tickets",
         "timers",
         "transcript",
@@ -147,6 +174,10 @@ class Session:
         self.participants = Participants()
         self.prefilters = Prefilters()
         self.sendings: list[Sending] = []
+        self.strays: list[Stray] = []
+        self.reach: str | None = NOTHING_YET
+        self.missing: int | None = 0
+        self.pages: Pages | None = None
         self.timers: dict[Timer, float] = {}
         self.delay = settings.pace.least
         self.link = Link()
@@ -196,7 +227,20 @@ class Session:
             user_data=self.user_data,
             prefilters=self.prefilters.saved(),
             nickname=self.nickname,
+            last_index=self.last_index,
         )
+
+    @property
+    def last_index(self) -> str | None:
+        """The index up to which no message is missing; None where that is unknown.
+
+        As long as messages are missing it is the one of the opening before, so that the next restore fetches them too.
+        """
+        highest = self.transcript.highest
+        known_gap = self.missing != 0 and self.reach is not None
+        if known_gap or highest is None or highest.rank is None:
+            return self.reach
+        return "-".join(map(str, highest.rank))
 
     def take_up(self, saved: SavedSession) -> None:
         """Become the session that was saved."""
@@ -206,8 +250,11 @@ class Session:
         self.nickname = saved.nickname
 
     def unseen(self, arrivals: Iterable[Arrival]) -> list[Arrival]:
-        """The arrivals that are new, each once; a restored session starts afresh."""
+        """The arrivals that are new, each once; a restored session starts afresh, with the pages fetched so far."""
         book = TranscriptBook() if self.state is State.RESTORING else self.transcript
+        if self.state is State.RESTORING and self.pages is not None:
+            for arrival in self.pages.arrivals:
+                book.note(arrival)
         return book.unseen(arrivals)
 
     def hides(self, message: Message) -> bool:

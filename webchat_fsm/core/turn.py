@@ -7,6 +7,7 @@ from typing import Any
 
 from webchat_fsm.core import machine
 from webchat_fsm.core.facts import Moment, Timer
+from webchat_fsm.core.paging import NOTHING_YET
 from webchat_fsm.core.session import PREVIEW_PERIOD, Link, Session
 from webchat_fsm.errors import TransportError
 from webchat_fsm.lifecycle.effects import Call, Decision, Forget, Publish, Save, SavedSession, Settled
@@ -155,7 +156,8 @@ def _begin(turn: Turn) -> None:
     session.failures = 0
     session.cursor = 1
     session.delay = session.settings.pace.least
-    session.sendings = []
+    session.sendings, session.strays = [], []
+    session.reach, session.missing, session.pages = NOTHING_YET, 0, None
     session.catching_up = session.behind = session.history_done = False
     session.last_contact = turn.now.wall
 
@@ -167,7 +169,8 @@ def _leave(turn: Turn) -> None:
     session.failures = 0
     session.session_data = SessionData()
     session.unsent_user_data = {}
-    session.sendings = []
+    session.sendings, session.strays = [], []
+    session.pages = None
     session.poll_out = 0
     session.link = Link(messages=session.link.messages)
     session.catching_up = False

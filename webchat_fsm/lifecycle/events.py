@@ -15,13 +15,18 @@ from webchat_fsm.lifecycle.words import Json, Message, Participant, Response, Se
 
 
 class Restored(Struct, frozen=True, kw_only=True):
-    """Payload of `restored`: whether the chat was restored in asynchronous mode."""
+    """Payload of `restored`: whether the chat was restored in asynchronous mode.
+
+    `missing` counts the messages between what was delivered before and what this restore brings, 0 for none; None where
+    the count is unknown. `fetch_history` brings them on v3-async.
+    """
 
     is_async: bool = False
+    missing: int | None = 0
 
     def item(self, transport: Transport) -> Json:
-        """The documented ``{async: bool}``."""
-        return {"async": self.is_async}
+        """Return the documented ``{async: bool}``, on v3-async with `missing` (null: unknown)."""
+        return {"async": self.is_async, **({"missing": self.missing} if transport.asynchronous else {})}
 
 
 class RestoreFailed(Struct, frozen=True, kw_only=True):
