@@ -26,18 +26,14 @@ def test_a_masked_message_that_was_sent_again_settles_it(line):
     assert (receipt.status, receipt.index) == ("delivered", 2)
 
 
-def test_a_send_that_could_not_be_made_again_takes_no_message_of_another(line):
+@pytest.mark.parametrize(("handshake", "standing"), [(NOBODY, ["unconfirmed"]), ("refused", [])])
+def test_a_send_that_could_not_be_made_again_waits_for_no_answer(line, handshake, standing):
     chat = line.start()
     line.gateway.script("sendMessage", line.gateway.refuse(UNKNOWN))
-    line.gateway.script("handshake", NOBODY)
-    with pytest.raises(CommandRejected, match="refused"):
+    line.gateway.script("handshake", line.gateway.refuse("403::no") if handshake == "refused" else handshake)
+    with pytest.raises(CommandRejected):
         chat.send_message("4111")
-    line.advance(5)
-    line.gateway.script("sendMessage", line.gateway.taken())
-    receipt = chat.send_message("5500")
-    line.gateway.say("****", sender="Client")
-    line.advance(3)
-    assert receipt.status == "delivered"
+    assert [str(one.standing) for one in chat._engine.session.sendings] == standing
 
 
 @pytest.mark.parametrize(("left_out", "missing"), [(0, 0), (2, 0), (5, 3)])

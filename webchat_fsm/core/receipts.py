@@ -10,7 +10,7 @@ accepted send, as it could be that send with another text. The index in an answe
 
 from __future__ import annotations
 
-from webchat_fsm.core.facts import Arrival, Reply
+from webchat_fsm.core.facts import Arrival, Reply, Verdict
 from webchat_fsm.core.session import Sending, Session, Standing, Stray
 from webchat_fsm.core.turn import Turn
 from webchat_fsm.lifecycle.effects import Delivered, Overtaken
@@ -45,11 +45,15 @@ def answered(turn: Turn, ticket: int, reply: Reply) -> None:
     if sending is not None and reply.good:
         sending.standing, sending.place = Standing.ACCEPTED, reply.place
         _settle_with_stray(turn, sending)
-    elif sending is not None and reply.error is not None:
+    elif sending is not None and reply.error is not None and reply.verdict not in _SAID_NO:
         sending.standing = Standing.UNCONFIRMED
     elif sending is not None:
         session.sendings.remove(sending)
     _forget_strays(session)
+
+
+_SAID_NO = frozenset({Verdict.REFUSED, Verdict.UNKNOWN_CLIENT})
+"""Answers by which a server has not taken a send, whatever error they carry."""
 
 
 def unanswered(turn: Turn, ticket: int) -> None:
