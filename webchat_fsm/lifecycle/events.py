@@ -141,7 +141,12 @@ EVENTS: dict[str, Event] = {
     event.name: event
     for event in (
         Event("ready", None, ALL, "initialised and ready for commands; replayed to late subscribers"),
-        Event("restored", Restored, ALL, "a saved session has been taken up again"),
+        Event(
+            "restored",
+            Restored,
+            ALL,
+            "a saved session is open again; `missing` reports what was not fetched",
+        ),
         Event("restoreTimeout", None, GMS, "the saved session is older than restoreTimeout, or was found ended"),
         Event("restoreFailed", RestoreFailed, ALL, "the saved session could not be taken up"),
         Event("restoredOffline", None, GMS, "restored, but the chat server is offline"),
