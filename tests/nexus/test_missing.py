@@ -15,10 +15,12 @@ from tests.lifecycle.stage import HeardOnBus
 from tests.nexus.stage import Cupboard, envelope
 from tests.nexus.test_faults import said
 from webchat_fsm import CommandRejected, FileStore, MemoryStore
+from webchat_fsm.core.facts import rank
 from webchat_fsm.core.paging import PAGES_AT_MOST, WHOLE_TRANSCRIPT
 from webchat_fsm.lifecycle.table import Transport
 from webchat_fsm.server.nexus_wire import index_of
 from webchat_fsm.testing import TestServer, Timeline
+from webchat_fsm.wire.request import HttpAnswer
 
 PAGE = 20
 DORMANT = "async-dormant"
@@ -86,6 +88,26 @@ def scripted(stage, *bodies: bytes, seen: int = 5):
         stage.http.answer("restore", body)
     stage.chat.open()
     return stage.chat
+
+
+def played(stage, everything, *, seen, odd=None, inclusive=True):
+    """A chat that has delivered up to an index, restored from a server that has all this, some with an odd index."""
+    shown = {f"{place}-0": {**everything[place - 1], "index": index} for place, index in (odd or {}).items()}
+
+    def answer():
+        before = rank(stage.queries()[-1].get("index", "9" * 20))
+        upto = [
+            one for one in everything if rank(one["index"]) < before or (inclusive and rank(one["index"]) == before)
+        ]
+        return HttpAnswer(status=200, body=envelope(messages=[shown.get(one["index"], one) for one in upto[-PAGE:]]))
+
+    stage.start()
+    stage.chat.close()
+    stage.store.save(replace(stage.store.load(), last_index=f"{seen}-0"))
+    stage.client()
+    for _ in range(PAGES_AT_MOST):
+        stage.http.during("restore", answer)
+    stage.chat.open()
 
 
 def told(stage) -> tuple[int | None, bool]:
@@ -299,14 +321,18 @@ def test_a_server_that_ignores_the_index_ends_the_paging(lasting):
 @pytest.mark.parametrize("newer", [page(66, 85), page(66, 66)], ids=["many", "one"])
 def test_newer_messages_on_an_older_page_leave_no_hole(lasting, newer):
     """A server that ignores the index and has grown: what is newer comes by poll, all of it."""
-    scripted(lasting, page(40, 59), newer)
+    scripted(lasting, page(40, 59), newer, newer)
     assert [m.text for m in lasting.chat.get_transcript().messages] == [f"text {n}" for n in range(40, 60)]
     assert told(lasting) == (None, False)
 
 
-def test_a_page_without_the_message_it_is_to_end_with_is_taken(lasting):
-    scripted(lasting, page(40, 59), page(20, 39), page(1, 19))
-    assert len(lasting.chat.get_transcript().messages) == 59
+@pytest.mark.parametrize("seen", [25, 0])
+def test_a_server_that_leaves_the_last_message_out_is_believed(lasting, seen):
+    """Each page ends before the message that was asked for: the next oldest one is tried, and its page taken."""
+    played(lasting, [said(f"{n}-0", f"text {n}") for n in range(1, 60)], seen=seen, inclusive=False)
+    texts = [message.text for message in lasting.chat.get_transcript().messages]
+    assert texts == [f"text {n}" for n in range(60 - len(texts), 60)]
+    assert len(texts) >= 59 - seen
     assert told(lasting) == (0, True)
 
 
@@ -314,6 +340,36 @@ def test_a_page_without_the_message_it_is_to_end_with_is_taken(lasting):
 def test_the_beginning_of_the_chat_ends_the_paging(lasting, last):
     scripted(lasting, page(40, 59), last)
     assert told(lasting) == (0, True)
+
+
+ODD = ["1-0", "3-0", "24-0", "25-1", "35-0", "35-7", "0", "99-0", str(2**53), "", None]
+
+
+@pytest.mark.parametrize("place", [40, 41, 50, 59, 22, 30])
+@pytest.mark.parametrize("index", ODD)
+def test_one_odd_index_hides_no_other_message(lasting, place, index):
+    """A message comes with a wrong index whenever it is asked for: the others come, or are reported as missing."""
+    everything = [said(f"{n}-0", f"text {n}") for n in range(1, 60)]
+    played(lasting, everything, seen=25, odd={place: index})
+    came = {message.text for message in lasting.chat.get_transcript().messages}
+    missed = {f"text {n}" for n in range(26, 60)} - {f"text {place}"}
+    twin = set() if index is None else {f"text {index.partition('-')[0]}"}  # one of two messages with one index
+    assert missed - twin <= came or not lasting.chat.get_transcript().complete
+    assert len(missed - came) < 20
+
+
+def test_an_odd_index_does_not_close_a_gap_by_history(lasting):
+    everything = [said(f"{n}-0", f"text {n}") for n in range(1, 400)]
+    played(lasting, everything, seen=5)
+    assert told(lasting) == (None, False)
+    oldest = {**everything[206], "index": "3-0"}
+    lasting.http.answer("history", envelope(messages=[*everything[190:206], oldest]))
+    lasting.chat.fetch_history()
+    assert not lasting.chat.get_transcript().complete
+    for page_of_the_odd_one in (everything[:3], everything[:1]):
+        lasting.http.answer("history", envelope(messages=page_of_the_odd_one))
+        lasting.chat.command("fetchHistory")
+        assert not lasting.chat.get_transcript().complete
 
 
 def test_a_chat_without_a_message_where_some_were_is_not_complete(lasting):

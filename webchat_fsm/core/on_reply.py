@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 from msgspec.structs import replace
 
-from webchat_fsm.core import content, receipts, uploads
-from webchat_fsm.core.facts import Interrupted, Reply, Timer, Verdict, rank
-from webchat_fsm.core.paging import Pages, is_beginning, meets, missing_before
+from webchat_fsm.core import content, history, receipts, uploads
+from webchat_fsm.core.facts import Interrupted, Reply, Timer, Verdict
+from webchat_fsm.core.paging import Pages, missing_before
 from webchat_fsm.core.session import Session
 from webchat_fsm.core.turn import Turn
 from webchat_fsm.lifecycle.commands import CLOSED_MEANWHILE, NO_CHAT_BEGAN, OVER_MEANWHILE
@@ -302,15 +302,8 @@ def _sent(turn: Turn, call: Call, reply: Reply) -> None:
 
 
 def _history(turn: Turn, call: Call, reply: Reply) -> None:
-    """Deliver an older page; where messages were missing, it may close the gap."""
-    session, arrivals = turn.session, reply.arrivals
     if reply.good:
-        session.history_done = not session.transcript.unseen(arrivals)
-        content.take(turn, arrivals, old=True)
-        reached = meets(arrivals, session.reach) or is_beginning(arrivals, rank(call.fields["before"]))
-        if session.missing != 0 and reached:
-            session.missing = 0
-            turn.keep()
+        history.take(turn, reply.arrivals)
     _other(turn, call, reply)
 
 

@@ -27,13 +27,15 @@ class Pages(Struct):
     """The pages of one restore over v3.
 
     `reach` is the last index that an earlier opening delivered, None where that is unknown; `whole` asks for the chat
-    from its beginning. `arrivals` holds what came, oldest first; `closed` is true once no message is missing.
+    from its beginning. `arrivals` holds what came, oldest first; `closed` is true once no message is missing. `anchors`
+    are the two oldest messages of the last page: the next one is to end with the first of them.
     """
 
     reach: str | None
     whole: bool
     first: Reply
     arrivals: tuple[Arrival, ...] = ()
+    anchors: list[Arrival] = []
     fetched: int = 0
     closed: bool = False
 
@@ -42,16 +44,15 @@ class Pages(Struct):
 
         A failed page ends the paging, and so does one that brings nothing older: a server may ignore the index.
         """
-        before, self.fetched = self._oldest, self.fetched + 1
+        self.fetched += 1
         if not reply.good:
             return None
-        self.arrivals = (*_older(reply.arrivals, before), *self.arrivals)
-        self.closed = self._closes(reply.arrivals, before)
-        oldest = self._oldest
-        nothing_older = oldest is None or (before is not None and oldest.rank == before.rank)
-        if self.closed or nothing_older or self.fetched >= PAGES_AT_MOST or not (self.whole or self.reach):
-            return None
-        return None if oldest is None else oldest.original["index"]
+        if self._is_doubtful(reply.arrivals):
+            del self.anchors[0]
+        else:
+            self._add(reply.arrivals)
+        more = not self.closed and self.fetched < PAGES_AT_MOST and (self.whole or self.reach is not None)
+        return self.anchors[0].original["index"] if self.anchors and more else None
 
     @property
     def missing(self) -> int | None:
@@ -63,43 +64,47 @@ class Pages(Struct):
         """The first answer with the messages of all pages."""
         return replace(self.first, arrivals=self.arrivals)
 
-    @property
-    def _oldest(self) -> Arrival | None:
-        return min((one for one in self.arrivals if one.rank is not None), key=lambda one: one.rank or (), default=None)
+    def _is_doubtful(self, arrivals: tuple[Arrival, ...]) -> bool:
+        """Tell whether a page lacks the message with which it was to end.
 
-    def _closes(self, arrivals: tuple[Arrival, ...], before: Arrival | None) -> bool:
-        if before is not None and is_beginning(arrivals, before.rank):
-            return True
+        That message may have come with an index that the server does not know it by, so that the page is none that
+        follows; the next oldest message is tried. A server that leaves it out each time is believed then.
+        """
+        return len(self.anchors) > 1 and self.anchors[0].original not in [one.original for one in arrivals]
+
+    def _add(self, arrivals: tuple[Arrival, ...]) -> None:
+        limit = self.anchors[0].rank if self.anchors else None
+        older = tuple(one for one in arrivals if limit is None or one.rank is None or one.rank < limit)
+        self.closed = self._closes(arrivals, limit)
+        self.arrivals = (*older, *self.arrivals)
+        self.anchors = sorted((one for one in older if one.rank is not None), key=lambda one: one.rank or ())[:2]
+
+    def _closes(self, arrivals: tuple[Arrival, ...], limit: tuple[int, ...] | None) -> bool:
+        """Tell whether nothing is missing behind a page: it goes back far enough, or the chat begins there."""
+        if limit is not None and all(one.rank is not None and one.rank <= limit for one in arrivals):
+            known = [one.original for one in self.arrivals]
+            if all(one.original in known for one in arrivals):
+                return True
         nothing_known = self.reach in (None, NOTHING_YET)
         if self.whole:
-            return len(arrivals) < WHOLE_TRANSCRIPT and (nothing_known or meets(self.arrivals, self.reach))
-        return meets(arrivals, self.reach) or (self.reach == NOTHING_YET and not (arrivals or before))
-
-
-def _older(arrivals: tuple[Arrival, ...], before: Arrival | None) -> tuple[Arrival, ...]:
-    """Drop what is known from the page before, and newer messages of a server that ignores the index."""
-    if before is None or before.rank is None:
-        return arrivals
-    limit = before.rank
-    return tuple(one for one in arrivals if one.rank is None or one.rank < limit)
-
-
-def is_beginning(arrivals: Iterable[Arrival], before: tuple[int, ...] | None) -> bool:
-    """Tell whether a page says that the chat begins there: it holds the message it was to end with, or none."""
-    return all(one.rank is not None and one.rank == before for one in arrivals)
+            reached = nothing_known or meets((*arrivals, *self.arrivals), self.reach)
+            return len(arrivals) < WHOLE_TRANSCRIPT and reached
+        return meets(arrivals, self.reach) or (self.reach == NOTHING_YET and not (arrivals or limit))
 
 
 def meets(arrivals: Iterable[Arrival], reach: str | None) -> bool:
-    """Tell whether messages go back to an index or beyond it; an index of another form is met by an equal one only."""
+    """Tell whether messages go back to an index or beyond it.
+
+    A single message beyond it is not believed, as its index may be a slip of the server; of an index of another form
+    only an equal one counts.
+    """
     wanted = rank(reach)
     if reach is None or wanted is None:
         return False
+    places = {one.rank for one in arrivals if one.rank is not None}
     plain = reach.replace("-", "")
-    return any(
-        one.rank <= wanted if len(one.rank) == len(wanted) else "".join(map(str, one.rank)) == plain
-        for one in arrivals
-        if one.rank is not None
-    )
+    same = any("".join(map(str, place)) == plain for place in places)
+    return same or sum(len(place) == len(wanted) and place <= wanted for place in places) > 1
 
 
 def missing_before(arrivals: Iterable[Arrival], reach: str | None) -> int | None:
@@ -112,5 +117,7 @@ def missing_before(arrivals: Iterable[Arrival], reach: str | None) -> int | None
     delivered = known[0] if known else 0
     positions = [one.rank[0] for one in arrivals if one.rank]
     if not positions:
-        return None if delivered else 0
+        return 0 if reach == NOTHING_YET else None
+    if known is None:
+        return 0 if min(positions) <= 1 else None
     return None if max(positions) < delivered else max(0, min(positions) - delivered - 1)

@@ -125,6 +125,7 @@ class Session:
         "failures",
         "flags",
         "history_done",
+        "history_torn",
         "last_contact",
         "link",
         "missing",
@@ -185,7 +186,7 @@ class Session:
         self.poll_since = 0.0
         self.catching_up = False
         self.behind = False
-        self.history_done = False
+        self.history_done = self.history_torn = False
         self.watches_input = False
         self.preview_limit: float = math.inf
 

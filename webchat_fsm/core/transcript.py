@@ -70,6 +70,11 @@ class TranscriptBook:
         return None if self._ends is None else self._ends[0].original["index"]
 
     @property
+    def oldest(self) -> Arrival | None:
+        """The oldest message seen, by its index; None where there is none."""
+        return None if self._ends is None else self._ends[0]
+
+    @property
     def highest(self) -> Arrival | None:
         """The newest message seen, by its index; None where there is none."""
         return None if self._ends is None else self._ends[1]

@@ -158,7 +158,7 @@ def _begin(turn: Turn) -> None:
     session.delay = session.settings.pace.least
     session.sendings, session.strays = [], []
     session.reach, session.missing, session.pages = NOTHING_YET, 0, None
-    session.catching_up = session.behind = session.history_done = False
+    session.catching_up = session.behind = session.history_done = session.history_torn = False
     session.last_contact = turn.now.wall
 
 
