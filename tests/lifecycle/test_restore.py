@@ -6,6 +6,7 @@ import logging
 import threading
 
 import pytest
+from msgspec.structs import replace
 
 from tests.lifecycle.stage import Probe, envelope, message
 from webchat_fsm import CommandRejected, FileStore, MemoryStore, ThreadDriver, WebChatService
@@ -473,6 +474,17 @@ def came_back_to(stage, *indexes, **more):
 )
 def test_what_an_answer_to_everything_leaves_out_is_reported(stage, indexes, missing):
     assert came_back_to(stage, *indexes) == missing
+
+
+@pytest.mark.parametrize(("indexes", "missing"), [([1, 2], 0), ([3, 4], None), ([], None)])
+def test_without_a_last_index_only_the_first_position_says_all(stage, indexes, missing):
+    stage.start()
+    stage.chat.close()
+    stage.store.save(replace(stage.store.load(), last_index=None))
+    stage.client()
+    stage.http.answer("restore", envelope(*(message(index, str(index)) for index in indexes)))
+    stage.chat.open()
+    assert stage.chat.get_transcript().missing == stage.heard.last("restored").missing == missing
 
 
 def test_a_restore_while_the_chat_server_is_offline_is_complete_with_the_transcript(stage):

@@ -336,9 +336,12 @@ def test_a_server_that_leaves_the_last_message_out_is_believed(lasting, seen):
     assert told(lasting) == (0, True)
 
 
-@pytest.mark.parametrize("last", [page(40, 40), page(1, 0)], ids=["itself", "none"])
+ANCHOR = said("40-0", "text 40")
+
+
+@pytest.mark.parametrize("last", [[ANCHOR], [ANCHOR, ANCHOR], []], ids=["itself", "itself twice", "none"])
 def test_the_beginning_of_the_chat_ends_the_paging(lasting, last):
-    scripted(lasting, page(40, 59), last)
+    scripted(lasting, page(40, 59), envelope(messages=last))
     assert told(lasting) == (0, True)
 
 
