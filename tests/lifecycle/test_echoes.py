@@ -15,6 +15,7 @@ from webchat_fsm import CommandRejected
 from webchat_fsm.core.facts import Verdict
 from webchat_fsm.core.receipts import OPEN_AT_MOST, STRAYS_AT_MOST
 from webchat_fsm.lifecycle.effects import Delivered, Overtaken
+from webchat_fsm.runtime.receipt import Receipt
 
 
 def send(stage: Stage, text: str, comes_as: str | None):
@@ -217,6 +218,13 @@ def test_a_filtered_send_takes_the_message_that_is_its_own(stage):
         echo(stage, text)
     stage.advance(3)
     assert states(plain) == [("delivered", 3)]
+
+
+def test_a_delivered_message_stays_delivered_whatever_comes_later():
+    receipt = Receipt(1, "sent", lambda receipt, timeout: receipt.settled)
+    receipt.settle(Delivered(ticket=1, index=7))
+    receipt.settle(Overtaken(ticket=1))
+    assert states(receipt) == [("delivered", 7)]
 
 
 # -- memory ------------------------------------------------------------------------------------------------------------

@@ -26,10 +26,10 @@ class Receipt:
         return f"Receipt({self.status}{'' if self.index is None else f', index={self.index}'})"
 
     def settle(self, effect: Delivered | Overtaken) -> None:
-        """Take in what has become of it; one that was overtaken may come back yet."""
+        """Take in what has become of it; one that was overtaken may come back yet, a delivered one stays delivered."""
         if isinstance(effect, Delivered):
             self.index, self.status = effect.index, "delivered"
-        else:
+        elif self.status != "delivered":  # two threads may bring their effects in the other order
             self.status = "unknown"
         self.settled = True
 

@@ -376,19 +376,21 @@ class WebChatService(CommandFace, EventFace):
         with self._engine.lock:
             self._receipts[receipt.ticket] = receipt
             came_back = self._came_back.get(receipt.ticket)
-        if came_back is not None:
-            self._delivered(came_back)
+            if came_back is not None:
+                receipt.settle(came_back)
         return receipt
 
     def _delivered(self, effect: Delivered | Overtaken) -> None:
         """Settle a receipt, or remember how for one that is not there yet."""
         with self._engine.lock:
-            self._came_back[effect.ticket] = effect
+            if not isinstance(self._came_back.get(effect.ticket), Delivered):
+                self._came_back[effect.ticket] = effect
             if len(self._came_back) > RECENT:
                 del self._came_back[next(iter(self._came_back))]
             receipt = self._receipts.get(effect.ticket)
+            if receipt is not None:
+                receipt.settle(effect)
         if receipt is not None:
-            receipt.settle(effect)
             self._engine.outbox.nudge()
 
     def _await_receipt(self, receipt: Receipt, timeout: float) -> bool:
