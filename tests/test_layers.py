@@ -12,13 +12,14 @@ import pytest
 import webchat_fsm
 
 ROOT = Path(webchat_fsm.__file__).parent
-WORDS = {"lifecycle", "config", "errors"}
+WORDS = {"lifecycle", "config", "errors", "logs"}
 RUNTIME = WORDS | {"core", "wire", "runtime"}
 
 ALLOWED: dict[str, set[str]] = {
     "lifecycle": WORDS,
     "config": WORDS,
     "errors": WORDS,
+    "logs": WORDS,
     "core": WORDS | {"core"},
     "wire": WORDS | {"core", "wire"},
     "runtime": RUNTIME,

@@ -1,5 +1,6 @@
 """The customer side of a Genesys web chat as an explicit state machine with a synchronous API."""
 
+import webchat_fsm.logs  # noqa: F401  # before anything can log
 from webchat_fsm.config import Config
 from webchat_fsm.errors import (
     ChatClosed,

@@ -75,7 +75,7 @@ def test_the_end_from_the_servers_side_ends_the_program(centre):
 def test_a_lost_session_is_a_failure(centre):
     with start(centre) as chat:
         chat.until("The chat has started")
-        centre.server.faults.add(operation="refresh", http_status=404)
+        centre.server.faults.add(operation="refresh", http_status=404, server_status=2, chat_ended=True)
         assert chat.end() == 1
         assert "The chat server answered badly: HTTP status 404" in chat.printed
 

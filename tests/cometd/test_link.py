@@ -637,8 +637,7 @@ def test_a_refusal_in_a_chat_that_goes_on_is_an_error_only(line):
         [],
         {},
         {"statusCode": "x"},
-        {"statusCode": 0, "messages": [7]},
-        {"statusCode": 0, "messages": [{"type": "Message", "index": -1}]},
+        {"statusCode": 404, "message": "not here"},
     ],
 )
 def test_a_push_that_cannot_be_read_is_told_and_the_chat_goes_on(line, data):
@@ -653,7 +652,7 @@ def test_a_push_that_cannot_be_read_is_told_and_the_chat_goes_on(line, data):
 def test_what_a_push_held_that_cannot_be_read_is_asked_for(line):
     line.start()
     line.gateway.add("Message", "held")
-    line.gateway.queue.append(push({"statusCode": 0, "messages": [7]}))
+    line.gateway.queue.append(push({"error": 7}))
     line.advance(2)
     assert [one["data"]["transcriptPosition"] for one in line.gateway.all("requestNotifications")] == [2]
     assert line.heard.texts() == ["held"]

@@ -135,7 +135,7 @@ def test_filters_end_with_the_session(stage, how):
         if how == "the server":
             stage.server.end()
         else:
-            stage.server.faults.add(operation="refresh", http_status=404)
+            stage.server.faults.add(operation="refresh", http_status=404, server_status=2, chat_ended=True)
         chat.step()
     assert chat.state == "ended"
     assert chat.add_prefilter(re.compile("new")) == [re.compile("new")]

@@ -166,7 +166,7 @@ def test_a_chat_that_the_server_no_longer_knows_is_a_timeout_after_its_errors(st
 def test_a_lost_session_fails_with_an_error_and_is_forgotten(stage):
     stage.start()
     stage.chat.close()
-    stage.server.faults.add(operation="refresh", http_status=404)
+    stage.server.faults.add(operation="refresh", http_status=404, server_status=2, chat_ended=True)
     chat = stage.open()
     assert (outcome_of(stage), chat.state) == (["ready", "restoreFailed", "error"], "idle")
     assert stage.heard.names.count("ended") == 0
@@ -178,6 +178,7 @@ KEPT = {
     "a torn answer": ({"tear": True}, ["ready", "restoreFailed"]),
     "too slow": ({"delay": 5.0}, ["ready", "restoreFailed"]),
     "HTTP 429": ({"http_status": 429}, ["ready", "restoreFailed"]),
+    "HTTP 404": ({"http_status": 404}, ["ready", "restoreFailed", "error"]),
     "HTTP 500": ({"http_status": 500}, ["ready", "restoreFailed", "error"]),
     "HTTP 401": ({"http_status": 401}, ["ready", "restoreFailed", "error"]),
     "no JSON": ({"body": b"<html>"}, ["ready", "restoreFailed", "error"]),

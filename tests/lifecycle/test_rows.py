@@ -128,7 +128,7 @@ def _restores(make):
         {"drop": True},
         {"http_status": 500},
     )
-    for fault in (*answers, {"http_status": 404}):
+    for fault in (*answers, {"http_status": 404, "server_status": 2, "chat_ended": True}):
         stage = make()
         stage.start().close()
         if fault:
@@ -178,7 +178,7 @@ SERVICE_STORIES = {
     "polls answered badly": _poll_with(http_status=500),
     "polls of a server that is away": _poll_with(server_status=1),
     "polls that are told of the end": _poll_with(server_status=2, chat_ended=True),
-    "polls that find nothing": _poll_with(http_status=404),
+    "polls that find nothing": _poll_with(http_status=404, server_status=2, chat_ended=True),
     "typing and sending": _in_each_state(_typing),
     "leaving": _in_each_state(_end),
     "closing": _close,

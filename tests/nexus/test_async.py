@@ -139,7 +139,7 @@ BADLY = {
     "500": {"http_status": 500},
     "unreadable": {"body": b"?"},
     "403": {"http_status": 403},
-    "no token": {"body": envelope()},
+    "no data": {"body": b'{"status": {}}'},
 }
 LOST = {
     "404": {"http_status": 404},

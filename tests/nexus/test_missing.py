@@ -236,7 +236,6 @@ WRONG = {
     "429": {"http_status": 429},
     "403": {"http_status": 403},
     "unreadable": {"body": b"<html>"},
-    "no messages": {"body": envelope()},
 }
 
 
@@ -339,7 +338,12 @@ def test_a_server_that_leaves_the_last_message_out_is_believed(lasting, seen):
 ANCHOR = said("40-0", "text 40")
 
 
-@pytest.mark.parametrize("last", [[ANCHOR], [ANCHOR, ANCHOR], []], ids=["itself", "itself twice", "none"])
+def test_pages_without_messages_say_nothing_about_the_beginning(lasting):
+    scripted(lasting, page(40, 59), envelope(), envelope(messages=None))
+    assert told(lasting) == (None, False)
+
+
+@pytest.mark.parametrize("last", [[ANCHOR], [ANCHOR, ANCHOR]], ids=["itself", "itself twice"])
 def test_the_beginning_of_the_chat_ends_the_paging(lasting, last):
     scripted(lasting, page(40, 59), envelope(messages=last))
     assert told(lasting) == (0, True)

@@ -13,6 +13,8 @@ from webchat_fsm.wire.request import HttpAnswer
 
 POLLED = (State.POLLING, State.OFFLINE)
 
+LOST = b'{"status": {"code": "INVALID_SESSION", "message": "gone"}}'
+
 
 @pytest.fixture(params=[State.ACTIVE, *POLLED])
 def within(nexus, request):
@@ -166,7 +168,9 @@ def test_an_interrupted_start_is_idle_again(nexus):
         (429, b"", ["restoreFailed"], True),
         (500, b"", ["restoreFailed", "error"], True),
         (401, b"", ["restoreFailed", "error"], True),
-        (404, b"", ["restoreFailed", "error"], False),
+        (404, b"", ["restoreFailed", "error"], True),
+        (404, b"<html>", ["restoreFailed", "error"], True),
+        (404, LOST, ["restoreFailed", "error"], False),
         (200, b"?", ["restoreFailed", "error"], True),
         (200, envelope(messages=[], chatEnded=True), ["restoreFailed"], False),
     ],
@@ -275,7 +279,7 @@ def test_trouble_is_not_told_any_more_while_the_user_leaves(nexus, leaving):
 
 
 @pytest.mark.parametrize(
-    "answer", [HttpAnswer(status=404), HttpAnswer(status=200, body=envelope(messages=[], chatEnded=True))]
+    "answer", [HttpAnswer(status=404, body=LOST), HttpAnswer(status=200, body=envelope(messages=[], chatEnded=True))]
 )
 def test_an_end_that_a_poll_finds_while_the_user_leaves_is_told_once(nexus, leaving, answer):
     nexus.start()
@@ -295,7 +299,7 @@ def test_a_loss_that_a_poll_finds_while_the_user_leaves_is_told_to_the_function(
     def leave():
         thread.start()
         assert on_the_way.wait(10)
-        return HttpAnswer(status=404)
+        return HttpAnswer(status=404, body=LOST)
 
     lasting.http.during("refresh", leave)
     try:

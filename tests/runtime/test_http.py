@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import http.client as http_client
 import logging
 import socket
 import ssl
@@ -10,8 +11,10 @@ import struct
 import threading
 
 import pytest
+import urllib3.exceptions as urllib3_exceptions
 
 from webchat_fsm import Config, ConfigError, TransportError, WebChatService
+from webchat_fsm.runtime import sockets
 from webchat_fsm.runtime.http import Urllib3Http, encoded
 from webchat_fsm.wire.request import FilePart, Request
 
@@ -201,6 +204,69 @@ class full_backlog:  # noqa: N801  (it reads as what it is)
             one.close()
 
 
+BELOW = [
+    TypeError("send() takes no keyword arguments"),
+    AttributeError("no such thing"),
+    struct.error("unpack requires 4 bytes"),
+    RecursionError("too deep"),
+    KeyError("x"),
+    EOFError(),
+    ReferenceError("gone"),
+    http_client.HTTPException("odd"),
+    http_client.IncompleteRead(b""),
+    http_client.ResponseNotReady(),
+    urllib3_exceptions.HTTPError("odd"),
+    urllib3_exceptions.PoolError(None, "odd"),
+    urllib3_exceptions.DecodeError("odd"),
+    ssl.SSLError(1, "odd"),
+    OSError(5, "odd"),
+    UnicodeDecodeError("utf-8", b"sEcReT", 0, 1, "sEcReT"),
+    ValueError("sEcReT"),
+]
+"""Errors that a layer below may raise; those with a secret quote what was to be sent."""
+
+
+@pytest.mark.parametrize("error", BELOW, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("place", ["getaddrinfo", "recv", "sendall", "parse"])
+def test_an_error_of_a_layer_below_is_a_transport_error(peer, http, ask, says, monkeypatch, place, error):
+    def fails(*args, **kwargs):
+        raise error
+
+    server = peer(says.for_ever(says.whole()))
+    transport = http(server.url)
+    targets = {"getaddrinfo": sockets.socket, "recv": sockets.Stream, "sendall": sockets.Stream, "parse": http_client}
+    name = {"recv": "read", "sendall": "write", "parse": "parse_headers"}.get(place, place)
+    with monkeypatch.context() as broken:
+        broken.setattr(targets[place], name, fails)
+        with pytest.raises(TransportError, match=r"^send: ") as caught:
+            transport.send(ask(server.url))
+    assert caught.value.__cause__ is not None
+    assert "sEcReT" not in f"{caught.value!r}{caught.value.__cause__!r}"
+    assert transport.send(ask(server.url)).status == 200
+
+
+class Late(BaseException):
+    """As gevent.Timeout is none of `Exception`."""
+
+
+@pytest.mark.parametrize("place", ["read", "write"])
+def test_what_is_no_exception_passes_through_and_its_connection_is_closed(peer, http, ask, says, monkeypatch, place):
+    def fails(*args, **kwargs):
+        raise Late
+
+    server = peer(says.for_ever(says.whole()))
+    transport = http(server.url)
+    transport.send(ask(server.url))
+    with monkeypatch.context() as broken:
+        broken.setattr(sockets.Stream, place, fails)
+        with pytest.raises(Late):
+            transport.send(ask(server.url))
+    assert not any(transport._kept.values())
+    assert not transport._flights
+    assert transport.send(ask(server.url)).status == 200
+    assert server.connections == 2
+
+
 @pytest.mark.parametrize("length", [True, False])
 def test_an_answer_beyond_the_limit_is_given_up(peer, http, ask, length):
     def flooding(peer, connection):
@@ -386,7 +452,7 @@ def cut_short(in_threads, eventually, stopwatch):
 
 def flying(transport):
     """Whether the request has come as far as to wait on a socket."""
-    return lambda: any(flight._sock is not None for flight in list(transport._flights._flights))
+    return lambda: any(flight._sock is not None for flight in list(transport._flights))
 
 
 def test_a_request_that_waits_for_its_answer_is_cut_and_the_next_goes_through(peer, http, ask, says, cut_short):

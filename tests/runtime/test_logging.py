@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import re
+import threading
 
 import pytest
 
 from webchat_fsm import CommandRejected, MemoryStore, WebChatService
 from webchat_fsm.lifecycle.effects import Call
+from webchat_fsm.runtime import log_locks
 from webchat_fsm.server import ChatServer, ServerOptions
 from webchat_fsm.server.front import HttpFront
 
@@ -99,7 +101,7 @@ def test_a_whole_chat_at_debug_shows_no_secret(guarded, debug_log):
     finally:
         chat.close()
     logged = debug_log.text
-    assert "urllib3" in logged
+    assert "start confirmed" in logged
     for secret in (secure_key, APIKEY, HEADER, CARD):
         assert secret not in logged
 
@@ -175,3 +177,71 @@ def test_the_lines_of_other_machines_are_left_alone(caplog):
     caplog.set_level(logging.DEBUG)
     Machine(states=["a", "b"], initial="a", name="theirs").to_b()
     assert "theirs: Initiating transition" in caplog.text
+
+
+class Stuck(logging.Handler):
+    """Holds its own lock for as long as the test lasts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reached, self.over = threading.Event(), threading.Event()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.reached.set()
+        self.over.wait(20.0)
+
+
+def test_close_does_not_wait_for_a_thread_that_logs(wire, service, in_threads, stopwatch):
+    chat = service(wire())
+    chat.open()
+    chat.start_chat(nickname="Jonny")
+    stuck = Stuck()
+    root = logging.getLogger()
+    before = root.level
+    root.addHandler(stuck)
+    root.setLevel(logging.DEBUG)
+    try:
+        in_threads(lambda: logging.getLogger("elsewhere").error("stuck"))
+        assert stuck.reached.wait(10.0)
+        stopwatch.restart()
+        chat.close(1.0)
+        assert stopwatch.seconds < 4.0
+    finally:
+        stuck.over.set()
+        root.removeHandler(stuck)
+        root.setLevel(before)
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_locks_of_logging_that_an_interruption_left_are_given_back(in_threads, times):
+    handler = logging.NullHandler()
+    handler.createLock()  # which a NullHandler has none of
+    handler.lock = threading.RLock()
+    for _ in range(times):
+        handler.acquire()
+    log_locks.give_back()
+    free = []
+    in_threads(lambda: free.append(handler.lock.acquire(timeout=5.0)), join=True)
+    assert free == [True]
+
+
+class Asked(logging.Handler):
+    """Gives back what is left in the middle of its own work."""
+
+    def __init__(self, in_threads) -> None:
+        super().__init__()
+        self._in_threads, self.free = in_threads, []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        log_locks.give_back()
+        self._in_threads(lambda: self.free.append(self.lock.acquire(blocking=False)), join=True)
+
+
+def test_inside_of_a_handler_of_logging_its_lock_is_not_given_back(in_threads):
+    asked = Asked(in_threads)
+    logger = logging.getLogger("alone")
+    logger.propagate = False
+    logger.addHandler(asked)
+    logger.error("x")
+    logger.removeHandler(asked)
+    assert asked.free == [False]

@@ -268,13 +268,11 @@ def test_whatever_locks_other_threads_hold_a_child_of_a_fork_closes_opens_and_ex
     chat.start_chat(nickname='Jonny')
     chat.send_message('hi').wait(10.0)
     engine, driver, http = chat._engine, chat._driver, chat._engine._http
-    pools = http._pools.pools
-    kept = pools.get(next(iter(pools.keys()))).pool
     held, done = threading.Event(), threading.Event()
 
     def hold():
         with ExitStack() as locks:
-            for lock in (chat._door, engine.keeper._lock, kept.mutex, pools.lock, http._flights._lock, driver._mutex,
+            for lock in (chat._door, engine.keeper._lock, http._jar_lock, driver._mutex,
                          engine.lock, engine.outbox._mutex, engine.keeper._store._lock):
                 locks.enter_context(lock)
             held.set()

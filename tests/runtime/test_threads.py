@@ -276,15 +276,9 @@ HOSTILE = [
     pytest.param(b"null", id="null"),
     pytest.param(b"[]", id="list"),
     pytest.param(b"[" * 200_000, id="deep nesting"),
-    pytest.param(b'{"statusCode":0,"messages":' + b'{"a":' * 100_000 + b"1" + b"}" * 100_001, id="deep objects"),
     pytest.param(b'{"statusCode":' + b"9" * 5000 + b"}", id="a number without end"),
     pytest.param(b'{"statusCode":1e999}', id="infinity"),
-    pytest.param(b'{"statusCode":0,"chatId":"a","secureKey":"b","messages":[null]}', id="null message"),
-    pytest.param(b'{"statusCode":0,"messages":[{"type":"Message","index":-1e30}]}', id="index"),
-    pytest.param(b'{"statusCode":0,"messages":[{"type":"Message","index":1,"from":[]}]}', id="from"),
-    pytest.param(b'{"statusCode":0,"messages":"' + b"x" * 100_000 + b'"}', id="text for a list"),
     pytest.param(b'\xff\xfe{"statusCode":0}', id="not UTF-8"),
-    pytest.param(b'{"statusCode":0,"alias":"\\ud800"}', id="lone surrogate"),
     pytest.param(b"<html>" * 10_000, id="a proxy's page"),
 ]
 
@@ -316,3 +310,31 @@ def test_a_hostile_answer_to_a_command_rejects_it(peer, says, wire, body):
             chat.start_chat(nickname="Jonny")
         assert isinstance(caught.value.__cause__, TransportError | None)
         assert chat.state == "idle"
+
+
+ODD = [
+    pytest.param(b'{"statusCode":0,"messages":' + b'{"a":' * 100_000 + b"1" + b"}" * 100_001, id="deep objects"),
+    pytest.param(b'{"statusCode":0,"chatId":"a","secureKey":"b","messages":[null]}', id="null message"),
+    pytest.param(b'{"statusCode":0,"messages":[{"type":"Message","index":-1e30}]}', id="index"),
+    pytest.param(b'{"statusCode":0,"messages":[{"type":"Message","index":1,"from":[]}]}', id="from"),
+    pytest.param(b'{"statusCode":0,"messages":"' + b"x" * 100_000 + b'"}', id="text for a list"),
+    pytest.param(b'{"statusCode":0,"alias":"\\ud800"}', id="lone surrogate"),
+]
+
+
+@pytest.mark.parametrize("body", ODD)
+def test_a_hostile_member_of_an_answer_stops_no_poll(peer, says, http, service, wire, eventually, body):
+    good = wire().send(type("R", (), {"operation": "start"})()).body
+
+    def talk(server, connection):
+        while request := server.read(connection):
+            polled = b"/refresh" in request.split(b"\r\n")[0]
+            connection.sendall(says.whole(body if polled else good))
+
+    server = peer(talk)
+    with service(http(server.url), config={"dataURL": server.url, "pollExceptionLimit": 1}) as chat:
+        chat.start_chat(nickname="Jonny")
+        polls = len(server.seen)
+        eventually(lambda: len(server.seen) > polls + 3)
+        assert (chat.state, chat.health().failures) == ("polling", 0)
+        chat.end_chat()

@@ -638,7 +638,7 @@ def test_a_request_that_waits_for_its_upgrade_is_cut_and_so_is_one_that_waits_fo
     server = peer(silent_upgrade)
     client = dial(server.url)
     waiting = [aside(client.handshake), aside(client.handshake)]
-    eventually(lambda: server.seen and len(client.http._flights._flights) == 3)
+    eventually(lambda: server.seen and len(client.http._flights) == 3)
     client.http.cut()
     assert [one() for one in waiting] == ["handshake: cut, as the service was closed"] * 2
     assert server.connections == 1
@@ -648,7 +648,7 @@ def test_a_request_in_its_tls_handshake_is_cut(peer, dial, aside, eventually):
     server = peer(lambda peer, connection: peer.over.wait(20.0))
     client = dial(server.url.replace("http:", "https:"))
     waiting = aside(client.handshake)
-    eventually(lambda: server.connections and len(client.http._flights._flights) == 2)
+    eventually(lambda: server.connections and len(client.http._flights) == 2)
     client.http.cut()
     assert waiting() == "handshake: cut, as the service was closed"
 

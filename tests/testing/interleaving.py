@@ -158,6 +158,8 @@ class Door:
         return True
 
     def release(self) -> None:
+        if self._holder is not threading.current_thread():
+            raise RuntimeError("not taken here")
         self._times -= 1
         if not self._times:
             self._holder = None

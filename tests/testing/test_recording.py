@@ -152,7 +152,7 @@ def test_what_was_known_when_can_be_asked(recorded, webchat_timeline, webchat_se
 
 
 def test_a_fault_in_reading_an_answer_shows_again(recorded, webchat_timeline, webchat_server):
-    body = b'{"statusCode": 0, "messages": [{"type": "Message", "from": {}, "index": -4, "text": "\xff"}]}'
+    body = b'{"statusCode": 404, "message": "\xff"}'
     chat = recorded()
     chat.open()
     chat.start_chat(nickname="Jonny")

@@ -33,7 +33,9 @@ class _Version(Action):
     def __init__(self, option_strings: Sequence[str], dest: str) -> None:
         super().__init__(option_strings, dest, nargs=0, help="print the version and leave")
 
-    def __call__(self, parser: ArgumentParser, *rest: object) -> None:
+    def __call__(
+        self, parser: ArgumentParser, namespace: Namespace, values: object, option_string: str | None = None
+    ) -> None:
         try:
             number = version("webchat-fsm")
         except PackageNotFoundError:

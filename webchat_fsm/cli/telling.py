@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from webchat_fsm.errors import CommandRejected
+from webchat_fsm.lifecycle.encoding import jsonable
 from webchat_fsm.lifecycle.events import (
     TYPING,
     AgentTyping,
@@ -74,7 +75,7 @@ def step_record(step: tuple[State, Trigger, State], time: float) -> Json:
 
 def as_json(record: Json) -> str:
     """A record in one line of ASCII."""
-    return json.dumps(record, default=str)
+    return json.dumps(jsonable(record))
 
 
 # -- for people ----------------------------------------------------------------------------------------------------

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from webchat_fsm.core import link, on_command, on_reply
+from webchat_fsm.core import defects, link, on_command, on_reply
 from webchat_fsm.core.facts import Asked, Closed, Due, Interrupted, Moment, Opened, Replied, Step, Timer
-from webchat_fsm.core.session import Session
+from webchat_fsm.core.session import Mark, Session
 from webchat_fsm.core.turn import Turn
 from webchat_fsm.lifecycle.commands import By
 from webchat_fsm.lifecycle.effects import Decision
@@ -14,7 +14,31 @@ FOREIGN = "the saved session is one of another transport or chat server; it is k
 
 
 def decide(session: Session, step: Step, now: Moment) -> Decision:
-    """Take one step. Pure but for the session, which it moves: no I/O, no clock, no code of the user."""
+    """Take one step. Pure but for the session, which it moves: no I/O, no clock, no code of the user.
+
+    What raises half way is undone, and decided anew as a defect: a failed poll, or a rejected command.
+    """
+    mark: Mark | None = None
+    try:
+        mark = session.mark()
+        if isinstance(step, Replied) and step.reply.defect:
+            return defects.decide(session, step, now)
+        return _decided(session, step, now)
+    except Exception as error:  # nobody knows what a defect raises
+        return _undone(session, mark, step, now, error)
+
+
+def _undone(session: Session, mark: Mark | None, step: Step, now: Moment, error: Exception) -> Decision:
+    """Undo what a step has changed, and decide it as a defect; raises the error where that cannot be done either."""
+    if mark is not None:
+        session.back_to(mark)
+    try:
+        return defects.decide(session, step, now, error)
+    except Exception:
+        raise error from None
+
+
+def _decided(session: Session, step: Step, now: Moment) -> Decision:
     turn = Turn(session, now)
     match step:
         case Asked():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 from typing import Any, NamedTuple
 
@@ -12,15 +13,14 @@ from webchat_fsm.lifecycle.commands import By
 from webchat_fsm.lifecycle.effects import Call, SavedSession
 from webchat_fsm.lifecycle.words import Json, Message, Response, SessionData
 
-LONGEST_NUMBER = 100
-"""Digits of a number in an index, beyond which it has no place in the order."""
+_RANKED = re.compile(r"\d{1,100}(-\d{1,100})*")
+"""An index that has a place in the order; longer numbers have none."""
 
 
 def rank(index: int | str | None) -> tuple[int, ...] | None:
     """Return the place of an index in the order: its numbers; None where it has none."""
-    numbers = str(index).split("-")
-    plain = all(number.isdecimal() and len(number) <= LONGEST_NUMBER for number in numbers)
-    return tuple(map(int, numbers)) if plain else None
+    spelling = str(index)
+    return tuple(map(int, spelling.split("-"))) if _RANKED.fullmatch(spelling) else None
 
 
 class Moment(NamedTuple):
@@ -96,6 +96,8 @@ class Reply(Struct, frozen=True, kw_only=True):
     stands in the transcript, None where the server does not say; `link` and `pushes` come over CometD
     alone. `next_position` is the server's, None where it named none that can be read. `misread` names each kind of
     member that could not be read, as `messages[].utcTime: expected int, got str`: never a value, which may be a secret.
+    `defect` says what in this library raised while the request was made or its answer was read, empty where nothing
+    did.
     """
 
     verdict: Verdict
@@ -111,6 +113,7 @@ class Reply(Struct, frozen=True, kw_only=True):
     place: tuple[int, ...] | None = None
     next_position: int | None = None
     misread: tuple[str, ...] = ()
+    defect: str = ""
     link: LinkAnswer = LinkAnswer()
     pushes: tuple[Reply, ...] = ()
 

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
-from transitions import EventData, Machine, MachineError
+from transitions import Event, EventData, Machine, MachineError
 
 from webchat_fsm.errors import IllegalTransition
 from webchat_fsm.lifecycle.table import ROWS, Row, State, Trigger
@@ -31,6 +31,19 @@ def _of_others(record: logging.LogRecord) -> bool:
 logging.getLogger("transitions.core").addFilter(_of_others)
 
 
+class _Event(Event):
+    def _trigger(self, event_data: EventData) -> bool:
+        """Try the rows; transitions itself would swallow a `KeyboardInterrupt` that strikes as it has done so."""
+        event_data.state = self.machine.get_model_state(event_data.model)
+        if self._is_valid_source(event_data.state):
+            self._process(event_data)
+        return bool(event_data.result)
+
+
+class _Machine(Machine):
+    event_cls = _Event
+
+
 def _admits(row: Row) -> Callable[[EventData], bool]:
     def check(event: EventData) -> bool:
         session = cast("Session", event.model)
@@ -48,7 +61,7 @@ def _record(row: Row) -> Callable[[EventData], None]:
 
 def build(rows: tuple[Row, ...] = ROWS) -> Machine:
     """A machine of the rows; those of one state and trigger are tried in the table's order."""
-    machine = Machine(model=None, states=State, initial=State.IDLE, auto_transitions=False, send_event=True, name=NAME)
+    machine = _Machine(model=None, states=State, initial=State.IDLE, auto_transitions=False, send_event=True, name=NAME)
     for row in rows:
         conditions = _admits(row) if row.guards else None
         machine.add_transition(row.trigger.value, row.source, row.dest, conditions, after=_record(row))

@@ -151,7 +151,7 @@ def _update_user_data(turn: Turn, data: Json) -> None:
         turn.call("updateData", "updateUserData", user_data=dict(data))
         return
     if session.state in (State.STARTING, State.RESTORING):
-        session.unsent_user_data.update(data)
+        session.unsent_user_data = {**session.unsent_user_data, **data}
     turn.resolve(dict(session.user_data))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 
 from msgspec.structs import replace
 
@@ -85,9 +86,12 @@ def _send_user_data(turn: Turn) -> None:
 
 def _refresh(turn: Turn, call: Call, reply: Reply) -> None:
     session = turn.session
+    failed = reply.verdict not in _NO_FAILURES
+    if session.poll_out not in (0, call.ticket):
+        _refresh_late(turn, reply, failed=failed)
+        return
     session.poll_out = 0
     session.behind = not reply.good
-    failed = reply.verdict not in _NO_FAILURES
     if reply.verdict is Verdict.PREVIEW_REFUSED:
         session.preview_limit = len(call.fields["message"])
     POLLED[reply.verdict](turn, reply)
@@ -96,6 +100,15 @@ def _refresh(turn: Turn, call: Call, reply: Reply) -> None:
     if failed:
         turn.reject(fault(reply), reply.response, reply.error)
     else:
+        turn.resolve()
+
+
+def _refresh_late(turn: Turn, reply: Reply, *, failed: bool) -> None:
+    """Take the answer to a poll that was given up as stalled, while the next is out: its content, and nothing else."""
+    if failed:
+        turn.reject(fault(reply), reply.response, reply.error)
+    else:
+        POLLED[reply.verdict](turn, reply)
         turn.resolve()
 
 
@@ -208,6 +221,7 @@ def _restore(turn: Turn, call: Call, reply: Reply) -> None:
     if session.pages is None:
         whole = not session.transport.asynchronous
         session.pages = Pages(reach=session.saved.last_index, whole=whole, first=reply)
+    session.pages = copy(session.pages)  # a step that raises half way is undone, by what was there before
     before = session.pages.take(reply)
     if before is None:
         restored(turn, call, session.pages.reply)

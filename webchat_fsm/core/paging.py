@@ -48,7 +48,7 @@ class Pages(Struct):
         if not reply.good:
             return None
         if self._is_doubtful(reply.arrivals):
-            del self.anchors[0]
+            self.anchors = self.anchors[1:]
         else:
             self._add(reply.arrivals)
         more = not self.closed and self.fetched < PAGES_AT_MOST and (self.whole or self.reach is not None)
@@ -80,7 +80,12 @@ class Pages(Struct):
         self.anchors = sorted((one for one in older if one.rank is not None), key=lambda one: one.rank or ())[:2]
 
     def _closes(self, arrivals: tuple[Arrival, ...], limit: tuple[int, ...] | None) -> bool:
-        """Tell whether nothing is missing behind a page: it goes back far enough, or the chat begins there."""
+        """Tell whether nothing is missing behind a page: it goes back far enough, or the chat begins there.
+
+        An empty page says neither: its messages may be what could not be read.
+        """
+        if not arrivals:
+            return False
         if limit is not None and all(one.rank is not None and one.rank <= limit for one in arrivals):
             known = [one.original for one in self.arrivals]
             if all(one.original in known for one in arrivals):
@@ -89,7 +94,7 @@ class Pages(Struct):
         if self.whole:
             reached = nothing_known or meets((*arrivals, *self.arrivals), self.reach)
             return len(arrivals) < WHOLE_TRANSCRIPT and reached
-        return meets(arrivals, self.reach) or (self.reach == NOTHING_YET and not (arrivals or limit))
+        return meets(arrivals, self.reach)
 
 
 def meets(arrivals: Iterable[Arrival], reach: str | None) -> bool:

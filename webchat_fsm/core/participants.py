@@ -8,6 +8,7 @@ from webchat_fsm.lifecycle.events import ATTENDING
 from webchat_fsm.lifecycle.words import Message, Participant, milliseconds
 
 Key = int | str
+Mark = tuple[dict[Key, Participant], set[Key], set[Key], bool]
 
 
 class Participants:
@@ -20,6 +21,14 @@ class Participants:
         self._bots: set[Key] = set()
         self._typing: set[Key] = set()
         self.client_left = False
+
+    def mark(self) -> Mark:
+        """Who is here, for `back_to`."""
+        return self._agents, set(self._bots), set(self._typing), self.client_left
+
+    def back_to(self, mark: Mark) -> None:
+        """Be as it was."""
+        self._agents, self._bots, self._typing, self.client_left = mark
 
     @property
     def agents(self) -> dict[Key, Participant]:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable
+from copy import copy
 from enum import StrEnum
-from typing import NamedTuple
+from operator import attrgetter
+from typing import Any, NamedTuple
 
 from msgspec import Struct
 
 from webchat_fsm.config import Config
+from webchat_fsm.core import participants, transcript
 from webchat_fsm.core.facts import Arrival, Moment, Timer
 from webchat_fsm.core.pace import Pace
 from webchat_fsm.core.paging import NOTHING_YET, Pages
@@ -37,6 +41,7 @@ class Settings(NamedTuple):
     pace: Pace
     poll_jitter: float
     retry_after_cap: float
+    poll_deadline: float
     user_data: Json
 
     @classmethod
@@ -51,6 +56,7 @@ class Settings(NamedTuple):
             pace=Pace.of(config),
             poll_jitter=config.client.poll_jitter,
             retry_after_cap=config.client.retry.retry_after_cap / 1000,
+            poll_deadline=config.ajax_timeout / 1000,
             user_data=config.user_data,
         )
 
@@ -111,6 +117,17 @@ class Link(Struct):
         """Messages may be missed from the cursor on, or from where some are missed already, and are to be asked for."""
         self.missed = self.missed if self.wanted else cursor
         self.wanted, self.asked_at, self.asks, self.taken = True, None, 0, False
+
+
+Mark = tuple[
+    tuple[Any, ...],
+    dict[Timer, float],
+    list[Sending],
+    Link,
+    participants.Mark,
+    transcript.Mark,
+    list[re.Pattern[str]],
+]
 
 
 class Session:
@@ -267,10 +284,47 @@ class Session:
         taken_up = self.saved.prefilters if self.state is State.RESTORING and self.saved else ()
         return bool(taken_up) and Prefilters(taken_up).hide(message.text)
 
+    def leave(self, wall: float) -> None:
+        """Be over here, at that wall-clock second: what was open is closed without events."""
+        self.number += 1
+        self.flags = frozenset()
+        self.failures = 0
+        self.session_data = SessionData()
+        self.unsent_user_data = {}
+        self.sendings, self.strays = [], []
+        self.pages = None
+        self.poll_out = 0
+        self.link = Link(messages=self.link.messages)
+        self.catching_up = False
+        self.timers.clear()
+        self.participants.all_left(wall)
+
+    def mark(self) -> Mark:
+        """Note all that a step may change, so that one that raises half way can be undone; cheap, as each step does it.
+
+        What is replaced as a whole is kept by reference, what is changed in place is copied.
+        """
+        sendings = [copy(sending) for sending in self.sendings]
+        people, book = self.participants.mark(), self.transcript.mark()
+        return _values(self), dict(self.timers), sendings, copy(self.link), people, book, self.prefilters.custom
+
+    def back_to(self, mark: Mark) -> None:
+        """Undo everything since a mark."""
+        values, self.timers, self.sendings, self.link, people, book, self.prefilters.custom = mark
+        for name, value in zip(_REPLACED, values, strict=True):
+            setattr(self, name, value)
+        self.participants.back_to(people)
+        self.transcript.back_to(book)
+
     def adopt(self, session_data: SessionData | None) -> None:
         """Take over the ids that an answer carried: the newest are the valid ones."""
         if session_data is not None:
             self.session_data = session_data
+
+
+_CHANGED_IN_PLACE = {"link", "participants", "prefilters", "sendings", "settings", "timers", "transcript"}
+_REPLACED = tuple(name for name in Session.__slots__ if name not in _CHANGED_IN_PLACE)
+_values: Callable[[Session], tuple[Any, ...]] = attrgetter(*_REPLACED)
 
 
 def _always(session: Session) -> bool:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from bisect import insort
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from webchat_fsm.core.facts import Arrival
 from webchat_fsm.lifecycle.effects import SavedFilter
-from webchat_fsm.lifecycle.words import Json, Message, Stats, Transcript, milliseconds
+from webchat_fsm.lifecycle.words import Message, Stats, Transcript, milliseconds
 
 LONGEST_POSITION = 100
 """Digits of an index, beyond which it is none."""
@@ -22,7 +22,10 @@ class _Entry(NamedTuple):
     rank: tuple[int, ...]
     order: int
     message: Message
-    original: Json
+    original: Any
+
+
+Mark = tuple[list[_Entry], int, dict[object, None], int, tuple[Arrival, Arrival] | None]
 
 
 class TranscriptBook:
@@ -32,14 +35,25 @@ class TranscriptBook:
 
     def __init__(self) -> None:
         self._entries: list[_Entry] = []
-        self._seen: set[object] = set()
+        self._seen: dict[object, None] = {}  # in order, so that the latest can be taken back
         self._ends: tuple[Arrival, Arrival] | None = None
 
     def clear(self) -> None:
         """Start afresh."""
-        self._entries = []
-        self._seen.clear()
+        self._entries, self._seen = [], {}
         self._ends = None
+
+    def mark(self) -> Mark:
+        """How far the book has come, for `back_to`."""
+        return self._entries, len(self._entries), self._seen, len(self._seen), self._ends
+
+    def back_to(self, mark: Mark) -> None:
+        """Take back what was noted and added since."""
+        self._entries, entries, self._seen, seen, self._ends = mark
+        if len(self._entries) > entries:
+            self._entries = [entry for entry in self._entries if entry.order < entries]
+        while len(self._seen) > seen:
+            self._seen.popitem()
 
     def unseen(self, arrivals: Iterable[Arrival]) -> list[Arrival]:
         """The arrivals that are new here, in index order, each once."""
@@ -53,7 +67,7 @@ class TranscriptBook:
 
     def note(self, arrival: Arrival) -> None:
         """Remember that it was seen, shown or not."""
-        self._seen.add(_identity(arrival))
+        self._seen.setdefault(_identity(arrival))
         if arrival.rank is not None:
             known = (arrival, *(self._ends or ()))
             self._ends = min(known, key=_rank), max(known, key=_rank)

@@ -8,7 +8,7 @@ from typing import Any
 from webchat_fsm.core import machine
 from webchat_fsm.core.facts import Moment, Timer
 from webchat_fsm.core.paging import NOTHING_YET
-from webchat_fsm.core.session import PREVIEW_PERIOD, Link, Session
+from webchat_fsm.core.session import PREVIEW_PERIOD, Session
 from webchat_fsm.errors import TransportError
 from webchat_fsm.lifecycle.effects import Call, Decision, Forget, Publish, Save, SavedSession, Settled
 from webchat_fsm.lifecycle.events import EVENTS, ParticipantChanged, Payload
@@ -163,19 +163,7 @@ def _begin(turn: Turn) -> None:
 
 
 def _leave(turn: Turn) -> None:
-    session = turn.session
-    session.number += 1
-    session.flags = frozenset()
-    session.failures = 0
-    session.session_data = SessionData()
-    session.unsent_user_data = {}
-    session.sendings, session.strays = [], []
-    session.pages = None
-    session.poll_out = 0
-    session.link = Link(messages=session.link.messages)
-    session.catching_up = False
-    session.timers.clear()
-    session.participants.all_left(turn.now.wall)
+    turn.session.leave(turn.now.wall)
 
 
 def _count(turn: Turn) -> None:

@@ -116,7 +116,8 @@ Effect = Publish | Save | Forget | Delivered | Overtaken
 class Decision(Struct, kw_only=True):
     """The record of one step: the rows taken, what to do, the request to make next, how the command came out.
 
-    `warning` is for the log, which is no place to write to while the session's lock is held.
+    `warning` is for the log, which is no place to write to while the session's lock is held, and so is `defect`, what
+    was raised while the step was decided.
     """
 
     rows: list[Row] = field(default_factory=list)
@@ -124,3 +125,4 @@ class Decision(Struct, kw_only=True):
     call: Call | None = None
     settled: Settled | None = None
     warning: str = ""
+    defect: Exception | None = None

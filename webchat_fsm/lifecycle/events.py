@@ -6,12 +6,12 @@ with the documented camelCase keys, which `item` makes.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from msgspec import Struct, field
 
 from webchat_fsm.lifecycle.table import Transport
-from webchat_fsm.lifecycle.words import Json, Message, Participant, Response, SessionData
+from webchat_fsm.lifecycle.words import Json, Message, Participant, Response, SessionData, as_it_came
 
 
 class Restored(Struct, frozen=True, kw_only=True):
@@ -42,12 +42,13 @@ class RestoreFailed(Struct, frozen=True, kw_only=True):
 class MessageReceived(Struct, frozen=True, kw_only=True):
     """Payload of `messageReceived`: what was new in one answer, in order.
 
-    `original_messages` are the wire's own objects; `restoring` is true for what a restore brought, `old_messages` for
-    history; `idle_time_count_down` the seconds to the idle close, where a v2 server told them.
+    `original_messages` holds beside each message what the wire said, an object or any value in its place; `restoring`
+    is true for what a restore brought, `old_messages` for history; `idle_time_count_down` the seconds to the idle
+    close, where a v2 server told them.
     """
 
     messages: tuple[Message, ...]
-    original_messages: tuple[Json, ...]
+    original_messages: tuple[Any, ...]
     restoring: bool = False
     session_data: SessionData = field(default_factory=SessionData)
     old_messages: bool = False
@@ -56,7 +57,7 @@ class MessageReceived(Struct, frozen=True, kw_only=True):
     def item(self, transport: Transport) -> Json:
         """The documented object, with `oldMessages` and `idleTimeCountDown` as the vendor's client has them."""
         item: Json = {
-            "originalMessages": [dict(message) for message in self.original_messages],
+            "originalMessages": [as_it_came(original) for original in self.original_messages],
             "messages": [message.item() for message in self.messages],
             "restoring": self.restoring,
             "sessionData": self.session_data.item(transport),

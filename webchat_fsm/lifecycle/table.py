@@ -284,7 +284,7 @@ ROWS: tuple[Row, ...] = (
     *_rows(_OPEN_STATES, T.NO_ANSWER, None, says=[Say("disconnected", unless=(F.DISCONNECTED,))],
            sets=(F.DISCONNECTED,), why="refused, DNS, TLS, reset, time-out or a torn body"),
     *_rows(_OPEN_STATES, T.MISANSWERED, None, says=[Say("error", unless=(F.ENDING,))],
-           why="non-2xx other than 429, unreadable, or statusCode 2; a failed poll follows"),
+           why="non-2xx other than 429, no envelope, or statusCode 2; a failed poll follows"),
     *_rows(S.ACTIVE, T.POLL_FAILED, None, G.ENDING, does=(Do.COUNT,),
            why="the user leaves: no trouble is told any more"),
     *_rows(S.POLLING, T.POLL_FAILED, S.OFFLINE, G.OVER_LIMIT, says=[_PENDING, _WENT_OFFLINE],

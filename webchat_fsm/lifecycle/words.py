@@ -59,6 +59,11 @@ def _spelt(value: Any) -> bool:
     return isinstance(value, str | int | float | None) or spelling is not object.__str__
 
 
+def as_it_came(original: Any) -> Any:
+    """Copy what the wire said for the bus: an object as a new dict, any other value as it is."""
+    return dict(original) if isinstance(original, Mapping) else original
+
+
 class Sender(Struct, frozen=True, kw_only=True):
     """Who a message is from; `type` is Client, Agent, Supervisor, Bot or External, `id` the participant's.
 
@@ -196,14 +201,14 @@ class Stats(Struct, frozen=True, kw_only=True):
 
 
 class Transcript(Struct, frozen=True, kw_only=True):
-    """The messages of the chat in order, and the wire's own objects beside them.
+    """The messages of the chat in order, and beside each what the wire said: an object, or any value in its place.
 
     `missing` counts the messages that no opening has delivered, 0 for none; None where the count is unknown. What an
     earlier opening delivered is not missing, also where it is not among the messages of this one.
     """
 
     messages: tuple[Message, ...] = ()
-    original_messages: tuple[Json, ...] = ()
+    original_messages: tuple[Any, ...] = ()
     missing: int | None = 0
 
     @property
@@ -215,7 +220,7 @@ class Transcript(Struct, frozen=True, kw_only=True):
         """The documented object; the bus form has no place for `missing`, which `restored` carries."""
         return {
             "messages": [message.item() for message in self.messages],
-            "originalMessages": [dict(original) for original in self.original_messages],
+            "originalMessages": [as_it_came(original) for original in self.original_messages],
         }
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
 from typing import Any
 
 from webchat_fsm.config import Config
@@ -16,12 +15,12 @@ from webchat_fsm.core.facts import Asked
 from webchat_fsm.core.on_command import refusal
 from webchat_fsm.errors import StoreError, WebChatError
 from webchat_fsm.lifecycle.commands import MALFORMED_USER_DATA, NOTHING_SAVED
+from webchat_fsm.lifecycle.encoding import DEEPEST, LONGEST_INTEGER, MOST
 from webchat_fsm.lifecycle.table import Transport
 from webchat_fsm.lifecycle.words import Agents, Json, Response, SessionData, Stats, Transcript, unsendable
 from webchat_fsm.runtime import files
 from webchat_fsm.runtime.engine import Engine
 from webchat_fsm.runtime.hooks import saved_with_token
-from webchat_fsm.wire.request import bracketed, json_body
 
 log = logging.getLogger("webchat_fsm")
 
@@ -120,27 +119,46 @@ def _user_data(engine: Engine, config: Config, data: Mapping[str, Any]) -> Json:
 
 
 def _demand_text(fields: Mapping[str, Any]) -> None:
-    wrong = ""
-    with suppress(RecursionError):  # what holds itself is refused where it would be sent
-        wrong = next(unsendable(fields, ""), "")
-    if wrong:
+    _demand_bounded(fields, "what was given")
+    if wrong := next(unsendable(fields, ""), ""):
         raise UnsendableError(_UNSENDABLE.format(wrong=wrong))
 
 
 def _demand_user_data(data: Mapping[str, Any]) -> None:
     """Look for what has no text, for data that hold themselves and for numbers of thousands of digits."""
-    try:
-        wrong = next(unsendable(data, "userData"), "")
-        bracketed("userData", data)
-        json_body(data)
-    except (ValueError, TypeError, RecursionError):
-        raise UnsendableError(_UNWRITABLE, reason=MALFORMED_USER_DATA) from None
-    if wrong:
+    _demand_bounded(data, "the user data", MALFORMED_USER_DATA)
+    if wrong := next(unsendable(data, "userData"), ""):
         raise UnsendableError(_UNSENDABLE.format(wrong=wrong), reason=MALFORMED_USER_DATA)
 
 
+def _demand_bounded(data: Any, name: str, reason: str = "") -> None:
+    """Refuse what has no end, or cannot be spelt: every later start and every save would stumble over it."""
+    level: list[Any] = [data]
+    seen = 0
+    try:
+        for _ in range(DEEPEST):
+            seen += len(level)
+            if not level or seen > MOST:
+                break
+            level = [inner for one in level for inner in _inside(one)]
+    except (ValueError, TypeError):
+        level = [data]
+    if level:
+        raise UnsendableError(_UNWRITABLE.format(name=name), reason=reason)
+
+
+def _inside(value: Any) -> Iterable[Any]:
+    if isinstance(value, Mapping):
+        return value.values()
+    if isinstance(value, list | tuple):
+        return value
+    if isinstance(value, int) and value.bit_length() > LONGEST_INTEGER:
+        raise ValueError("an integer that is too long to be spelt")
+    return ()
+
+
 _UNSENDABLE = "{wrong}, which cannot be sent: give texts, numbers, true, false, None, or mappings and lists of them"
-_UNWRITABLE = "the user data cannot be written down: they hold themselves, or something far too large"
+_UNWRITABLE = "{name} cannot be written down: they hold themselves, or something far too large"
 
 
 _PREPARED: dict[str, Callable[[Engine, Config, Mapping[str, Any]], Json]] = {

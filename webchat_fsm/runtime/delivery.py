@@ -47,19 +47,32 @@ class Subscription:
         self._cancel(self)
 
 
-class UserCode(threading.local):
-    """Whether this thread runs code of the user (a handler, a preprocessor) on behalf of a service."""
+class UserCode:
+    """Whether this thread runs code of the user (a handler, a preprocessor) on behalf of a service.
 
-    depth = 0
+    By the thread's number, which gevent and eventlet replace where they are asked for it; a class of thread-local data
+    that was made before they came would go on to mean the whole thread, with all that takes turns in it.
+    """
+
+    def __init__(self) -> None:
+        self._depths: dict[int, int] = {}
+
+    @property
+    def depth(self) -> int:
+        """How many calls of the user's code are nested in this thread."""
+        return self._depths.get(threading.get_ident(), 0)
 
     @contextmanager
     def running(self) -> Iterator[None]:
         """Mark what runs inside as the user's."""
-        self.depth += 1
+        thread, before = threading.get_ident(), self.depth
         try:
+            self._depths[thread] = before + 1
             yield
         finally:
-            self.depth -= 1
+            self._depths[thread] = before
+            if not before:
+                del self._depths[thread]
 
 
 class Hold:

@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
+from webchat_fsm.errors import WebChatError
 from webchat_fsm.runtime import forks
 from webchat_fsm.runtime.clock import LONGEST, Clock, SystemClock, WallClock
 
@@ -32,6 +33,15 @@ class Timed(Protocol):
 
     def take_due(self, now: float) -> list[Job]:
         """The jobs of all timers due by now, in order of time; each is given out once."""
+        ...
+
+
+@runtime_checkable
+class Watched(Protocol):
+    """A service that says what has stalled."""
+
+    def overdue(self, now: float) -> list[Job]:
+        """The jobs that set going again what should have happened long ago."""
         ...
 
 
@@ -125,10 +135,8 @@ Where jobs wait for a worker, that is how often it is looked whether one can be 
 """
 
 
-class _Own(threading.local):
-    """What this thread does."""
-
-    working_for: int | None = None
+WATCH = 15.0
+"""Seconds between two looks at what has stalled: one look for all services, so that a poll costs nothing more."""
 
 
 class ThreadDriver:
@@ -149,7 +157,7 @@ class ThreadDriver:
         self.clock: Clock = SystemClock()
         self._most, self._idle_limit = workers, idle
         self._order = itertools.count()
-        self._own = _Own()
+        self._working_for: dict[int, int] = {}  # by the number of the worker's thread
         self._begin()
         forks.prepare(self)
 
@@ -165,7 +173,10 @@ class ThreadDriver:
         self._workers: set[threading.Thread] = set()
         self._busy: dict[threading.Thread, float] = {}
         self._served: set[int] = set()
+        self._watched: dict[int, Timed] = {}
+        self._look_at = self.clock.timer() + WATCH
         self._closed = False
+        self._unstarted: RuntimeError | None = None
 
     def after_fork(self) -> None:
         """Have no threads, and serve nobody, in a child of a fork."""
@@ -179,10 +190,17 @@ class ThreadDriver:
         return [thread for thread in known if thread.is_alive()]
 
     def attach(self, service: Timed) -> None:
-        """Serve a service from now on; the time keeper starts with the first."""
+        """Serve a service from now on; the time keeper starts with the first.
+
+        Raises `WebChatError` where gevent or eventlet has replaced the threads since the driver was made: its locks
+        would hold up all that take turns in one thread.
+        """
+        if type(self._mutex) is not type(threading.RLock()):
+            raise WebChatError("the standard library was patched after this service was made: patch it before")
         with self._mutex:
             self._closed = False
             self._served.add(id(service))
+            self._watched[id(service)] = service
             if not self._keeping:
                 keeper = threading.Thread(target=self._keep_time, name="webchat-fsm-time", daemon=True)
                 self._keeper, self._keeping = keeper, True
@@ -197,11 +215,12 @@ class ThreadDriver:
         key = id(service)
         with self._mutex:
             self._served.discard(key)
+            self._watched.pop(key, None)
             self._awaited.pop(key, None)
             kept = deque(job for job in self._jobs if job[0] is not service)
             running = self._running.get(key, 0) - (len(self._jobs) - len(kept))
             self._jobs, self._running[key] = kept, running
-            own = self._own.working_for == key
+            own = self._working_for.get(threading.get_ident()) == key
             self._changed.wait_for(lambda: self._running.get(key, 0) <= own, min(timeout, LONGEST))
             if not self._running.get(key):
                 self._running.pop(key, None)
@@ -235,6 +254,7 @@ class ThreadDriver:
 
     def _keep_time(self) -> None:
         while True:
+            self._complain()
             with self._mutex:
                 if self._keeper is not threading.current_thread():
                     return
@@ -242,16 +262,49 @@ class ThreadDriver:
                 if self._closed:
                     self._keeping = False  # at once: a thread that is about to end is still alive
                     return
-                if wait is None or wait > 0:
-                    self._changed.wait(wait)
+                until_look = self._look_at - self.clock.timer()
+                if until_look > 0 and (wait is None or wait > 0):
+                    self._changed.wait(until_look if wait is None else min(wait, until_look))
                     continue
-                _, _, service = heapq.heappop(self._heap)
-                self._awaited.pop(id(service), None)
-                if served := id(service) in self._served:
-                    self._began(id(service))  # taking its jobs counts as one: detaching waits for that too
-            if served:
+                service = self._next_due() if until_look > 0 else None
+            if service is not None:
                 self._give_out(service)
                 self.wake(service)
+            elif until_look <= 0:
+                self.look()
+
+    def _next_due(self) -> Timed | None:
+        """The service whose timer has fallen due, None for one that is served no longer."""
+        _, _, service = heapq.heappop(self._heap)
+        self._awaited.pop(id(service), None)
+        if id(service) not in self._served:
+            return None
+        self._began(id(service))  # taking its jobs counts as one: detaching waits for that too
+        return service
+
+    def look(self) -> None:
+        """Set going again what has stalled at any service; done every 15 seconds."""
+        now = self.clock.timer()
+        with self._mutex:
+            self._look_at = now + WATCH
+            watched = list(self._watched.items())
+        for key, service in watched:
+            jobs = service.overdue(now) if isinstance(service, Watched) else []
+            with self._mutex:
+                for job in jobs if key in self._served else ():
+                    self._began(key)
+                    self._jobs.append((service, job))
+                self._hire()
+                self._changed.notify_all()
+
+    def _complain(self) -> None:
+        error, self._unstarted = self._unstarted, None
+        if error is None:
+            return
+        if "interpreter shutdown" in str(error):  # from 3.12 on, for a program that exits without close()
+            log.debug("the program exits, so no further thread can be started: %s", error)
+        else:
+            log.error("no further thread can be started; jobs of timers wait for one that is free", exc_info=error)
 
     def _until_next(self) -> float | None:
         """Seconds to the next timer; where jobs wait for a worker, it is looked again soon whether one can be hired."""
@@ -273,11 +326,8 @@ class ThreadDriver:
             worker = threading.Thread(target=self._work, name="webchat-fsm-worker", daemon=True)
             try:
                 worker.start()
-            except RuntimeError as refused:
-                if "interpreter shutdown" in str(refused):  # from 3.12 on, for a program that exits without close()
-                    log.debug("the program exits, so no further thread can be started: %s", refused)
-                else:
-                    log.exception("no further thread can be started; the timers' jobs wait for one that is free")
+            except RuntimeError as error:
+                self._unstarted = error  # to be logged outside of the lock, which close() needs
                 return
             self._workers.add(worker)
 
@@ -289,13 +339,13 @@ class ThreadDriver:
     def _work(self) -> None:
         while (taken := self._next_job()) is not None:
             service, job = taken
-            self._own.working_for = id(service)
+            self._working_for[threading.get_ident()] = id(service)
             try:
                 job()
             except BaseException:  # a handler may raise SystemExit; the thread must go on serving the others
                 log.exception("a timer's job failed")
             finally:
-                self._own.working_for = None
+                self._working_for.pop(threading.get_ident(), None)
                 with self._mutex:
                     self._busy.pop(threading.current_thread(), None)
                     self._finished(id(service))

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from webchat_fsm.config import Config
 from webchat_fsm.core.decide import decide
+from webchat_fsm.core.defects import unread
 from webchat_fsm.core.facts import (
     Arrival,
     Asked,
@@ -27,7 +28,8 @@ from webchat_fsm.core.facts import (
     Verdict,
 )
 from webchat_fsm.core.session import Session, Settings
-from webchat_fsm.errors import TransportError, WebChatError
+from webchat_fsm.core.silence import AGAIN, stalled
+from webchat_fsm.errors import TransportError
 from webchat_fsm.lifecycle.effects import (
     Call,
     Decision,
@@ -42,14 +44,16 @@ from webchat_fsm.lifecycle.effects import (
 from webchat_fsm.lifecycle.table import State, Trigger
 from webchat_fsm.lifecycle.words import FileToSend, Json, Response
 from webchat_fsm.runtime.clock import monotonic
+from webchat_fsm.runtime.defects import Defects
 from webchat_fsm.runtime.delivery import ChatEvent, Hold, Outbox, UserCode
 from webchat_fsm.runtime.driver import Driver, Job, ManualDriver
 from webchat_fsm.runtime.forks import Forked
 from webchat_fsm.runtime.http import Http
 from webchat_fsm.runtime.keeper import Keeper
+from webchat_fsm.runtime.misreadings import Misreadings
 from webchat_fsm.runtime.recorder import Recorder
 from webchat_fsm.wire.dialects import dialect_of
-from webchat_fsm.wire.request import silent
+from webchat_fsm.wire.request import HttpAnswer, Request, answered, bare, silent
 
 log = logging.getLogger("webchat_fsm")
 
@@ -71,9 +75,13 @@ class Engine:
         self.on_delivered: Callable[[Delivered | Overtaken], None] = lambda effect: None
         self.first_event = 0
         self.recorder: Recorder | None = None
+        self.misreadings = Misreadings()
         self._http = http
         self._dialect = dialect_of(config)
         self._last_preview = ""
+        self.defects = Defects()
+        self._polled: Call | None = None
+        self._taken = 0.0
 
     # -- one step --------------------------------------------------------------------------------------------------
 
@@ -100,7 +108,7 @@ class Engine:
                 except BaseException:
                     self._publish(decision, before, hold, there=self.outbox.position > before)
                     raise
-            self._tell(decision)
+            self._tell(decision, quiet=isinstance(step, Closed))
             self._carry_out(decision, wait)
             hold.lifted = True
             self._wake()
@@ -143,9 +151,14 @@ class Engine:
         if Trigger.CLOSE in triggers:
             self.outbox.seal()
 
-    def _tell(self, decision: Decision) -> None:
+    def _tell(self, decision: Decision, *, quiet: bool) -> None:
         if self.recorder is not None:
             self.recorder.flush()
+        if decision.defect is not None:
+            self.defects.note(decision.defect)
+        if quiet:  # close() waits for nothing that another thread may hold, such as the lock of a handler of logging
+            return
+        self.defects.report()
         for row in decision.rows:
             log.debug("%s: %s -> %s", row.trigger, row.source, row.dest)
         if decision.warning:
@@ -186,15 +199,29 @@ class Engine:
         """Take every step that follows from the requests of a decision."""
         first, settled = decision.call, decision.settled
         while (call := decision.call) is not None:
+            if call.ticket == self.session.poll_out:
+                self._polled = call
             try:
                 self.outbox.drain(wait=False)
-                reply = self._preprocessed(call, self._perform(call))
+                reply = self._reply(call)
                 decision = self.commit(Replied(call=call, reply=reply))
             except BaseException:
                 self.forsake(decision)
                 raise
             settled = settled or decision.settled
         return settled, first
+
+    def _reply(self, call: Call) -> Reply:
+        """Make a request, and read its answer; what is raised by a defect of our own counts as a bad answer."""
+        reply: Reply | None = None
+        try:
+            reply = self._perform(call)
+            return self._preprocessed(call, reply)
+        except MemoryError:  # no defect, and nothing more may be built now: it goes on as an interruption does
+            raise
+        except Exception as error:  # nobody knows what a defect raises
+            self.defects.note(error)
+            return unread(call, error, reply.response if reply is not None else None)
 
     def _perform(self, call: Call) -> Reply:
         self._pause(call)
@@ -203,20 +230,44 @@ class Engine:
         call, trouble = self._with_content(call)
         if trouble is not None:
             return trouble
+        request = self._request(call)
+        return request if isinstance(request, Reply) else self._exchange(call, request)
+
+    def _request(self, call: Call) -> Request | Reply:
+        """The request that carries a call, or why what a command was given cannot be sent."""
         try:
             request = self._dialect.request(call)
         except (ValueError, TypeError, RecursionError) as error:
+            if call.command in ("", "poll"):  # nothing was given
+                raise
             told = {"code": 0, "text": f"{call.operation}: what was given cannot be sent: {type(error).__name__}"}
             return Reply(verdict=Verdict.BAD, response=Response(errors=[told]))
         if self.recorder is not None:
             self.recorder.requested(call, request, self.moment())
+        return request
+
+    def _exchange(self, call: Call, request: Request) -> Reply:
         try:
             answer = self._http.send(replace(request, wanted=partial(self._wanted, call)))
         except TransportError as error:
             return silent(request.url, error)
+        except MemoryError:
+            raise
+        except Exception as error:  # a way to the server that is the user's, or a library below, may raise anything
+            self.defects.note(error)
+            return unread(call, error, Response(url=bare(request.url)), silent=True)
         if self.recorder is not None:
             self.recorder.answered(call, answer)
-        return self._dialect.reply(call, answer)
+        return self._read(call, answer, bare(request.url))
+
+    def _read(self, call: Call, answer: HttpAnswer, url: str) -> Reply:
+        try:
+            reply = self._dialect.reply(call, answer)
+        except Exception as error:
+            self.defects.note(error)
+            return unread(call, error, answered(answer, url))
+        self.misreadings.note(reply)
+        return reply
 
     def _wanted(self, call: Call) -> bool:
         """Whether the session of a call is still open here."""
@@ -316,6 +367,7 @@ class Engine:
             due = sorted((moment, timer) for timer, moment in self.session.timers.items() if moment <= now)
             for _, timer in due:
                 del self.session.timers[timer]
+            self._taken = now if due else self._taken
         return [partial(self.run_timer, timer) for _, timer in due]
 
     def run_timer(self, timer: Timer) -> object:
@@ -327,12 +379,37 @@ class Engine:
             raise
         try:
             settled, _ = self.run(Due(timer=timer, preview=preview))
-        except WebChatError:
-            log.exception("the timer %s failed", timer)
+        except Exception as error:
+            self.defects.note(error)
+            self.defects.report()
+            self._put_back(timer)
             return False
         finally:
             self.outbox.drain(wait=False)
         return settled is not None and settled.resolved
+
+    def stalled(self, now: float) -> float | None:
+        """Seconds without a poll, where they are more than its deadline and pause; called under the lock."""
+        return stalled(self.session, now, self._taken)
+
+    def overdue(self, now: float) -> list[Job]:
+        """What sets polling going again where it has stalled, as a worker was lost or a request never returns."""
+        with self.lock:
+            pending = any(timer in self.session.timers for timer in AGAIN)  # then the driver is late, not the poll
+            if pending or self.stalled(now) is None:
+                return []
+            out, polls = self.session.poll_out, self.session.transport.polls
+            self._taken = now
+        log.error("polling has stalled; it is set going again")
+        return [partial(self._give_up_poll, out) if out else partial(self.run_timer, AGAIN[0] if polls else AGAIN[1])]
+
+    def _give_up_poll(self, ticket: int) -> None:
+        """Take it that the poll that is out has no answer; one that comes late is taken all the same."""
+        call = self._polled
+        if call is not None and call.ticket == ticket == self.session.poll_out:
+            error = TransportError(f"{call.operation}: neither answered nor given up long after its deadline")
+            self.follow(self.commit(Replied(call=call, reply=silent("", error))))
+            self.outbox.drain(wait=False)
 
     def _put_back(self, timer: Timer) -> None:
         """Let a timer that was not carried out fall due again."""
@@ -364,6 +441,7 @@ class Engine:
         """Be closed, in a child of a fork: the chat is its parent's, and threads that are not here may hold locks."""
         self.lock = threading.Lock()
         self.user_code = UserCode()
+        self.misreadings = Misreadings()  # another thread may have held the lock of the parent's
         self.recorder = None
         self.outbox.after_fork()
         self.keeper.after_fork()

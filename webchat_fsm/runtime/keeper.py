@@ -62,20 +62,31 @@ class Keeper:
     def idle(self, seconds: float) -> bool:
         """Wait until no other thread is writing; False where the time ran out first."""
         lock = self._lock
-        if not lock.acquire(timeout=seconds):
-            return False
-        lock.release()
+        try:  # around the taking too: a signal may come between a call and what follows it
+            if not lock.acquire(timeout=seconds):
+                return False
+        finally:
+            try:  # noqa: SIM105  (`suppress` is a function in Python, at whose entry a signal may come)
+                lock.release()
+            except RuntimeError:
+                pass  # it was not taken
         self._take_what_is_left()  # as whoever has had the lock does: the one before has not come to it
         return True
 
     def _take_what_is_left(self) -> None:
-        while self._left is not None and (lock := self._lock).acquire(blocking=False):  # else its holder looks too
+        while self._left is not None:
+            lock = self._lock
             try:
+                if not lock.acquire(blocking=False):
+                    return  # its holder looks too
                 left, self._left = self._left, None
                 if left is not None:
                     self._take(left)
             finally:
-                lock.release()
+                try:  # noqa: SIM105  (as above)
+                    lock.release()
+                except RuntimeError:
+                    pass
 
     def _take(self, effect: Save | Forget) -> None:
         if effect.order <= self._latest:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
 from webchat_fsm.config import Config
@@ -9,6 +11,8 @@ from webchat_fsm.core.facts import Moment, Step
 from webchat_fsm.core.session import Session
 from webchat_fsm.lifecycle.effects import Call, Decision
 from webchat_fsm.wire.request import HttpAnswer, Request
+
+log = logging.getLogger("webchat_fsm")
 
 
 @runtime_checkable
@@ -34,3 +38,56 @@ class Recorder(Protocol):
     def flush(self) -> None:
         """Write down what was noted. Called with no lock held."""
         ...
+
+
+class Guarded:
+    """A recorder that stands between a service and the one it was given: what that raises ends the recording alone.
+
+    One line in the log says so. Nothing is recorded after it, as a recording with a hole in it cannot be replayed.
+    """
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder: Recorder | None = recorder
+        self._failure: tuple[str, Exception] | None = None
+
+    def begun(self, config: Config) -> None:
+        """Begin; the `ValueError` of a recorder that records another service already is the caller's."""
+        self._give("begun", lambda recorder: recorder.begun(config))
+        failure = self._failure
+        if failure is not None and isinstance(failure[1], ValueError):
+            raise failure[1]
+        self._report()
+
+    def stepped(self, session: Session, step: Step, now: Moment, decision: Decision) -> None:
+        """Hand on a step; a failure is logged with the next flush, as the session's lock is held here."""
+        self._give("stepped", lambda recorder: recorder.stepped(session, step, now, decision))
+
+    def requested(self, call: Call, request: Request, now: Moment) -> None:
+        """Hand on a request."""
+        self._give("requested", lambda recorder: recorder.requested(call, request, now))
+        self._report()
+
+    def answered(self, call: Call, answer: HttpAnswer) -> None:
+        """Hand on an answer."""
+        self._give("answered", lambda recorder: recorder.answered(call, answer))
+        self._report()
+
+    def flush(self) -> None:
+        """Let what was noted be written down."""
+        self._give("flush", lambda recorder: recorder.flush())
+        self._report()
+
+    def _give(self, name: str, hand_on: Callable[[Recorder], object]) -> None:
+        if self._recorder is None:
+            return
+        try:
+            hand_on(self._recorder)
+        except Exception as error:  # a diagnostic never raises into a command or a poll
+            self._recorder, self._failure = None, (name, error)
+
+    def _report(self) -> None:
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            name, error = failure
+            text = "the recorder failed in %s: the recording ends here, the chat goes on without it"
+            log.error(text, name, exc_info=error)

@@ -21,7 +21,7 @@ from webchat_fsm.lifecycle.effects import Call, Delivered, Overtaken, Settled
 from webchat_fsm.lifecycle.events import EVENTS
 from webchat_fsm.lifecycle.table import State
 from webchat_fsm.lifecycle.words import Json
-from webchat_fsm.runtime import files, forks
+from webchat_fsm.runtime import files, forks, log_locks
 from webchat_fsm.runtime.arguments import UnsendableError, bus_value, prepared
 from webchat_fsm.runtime.bus import Plugin
 from webchat_fsm.runtime.carrier import carrier
@@ -36,7 +36,7 @@ from webchat_fsm.runtime.http import Http
 from webchat_fsm.runtime.keeper import Keeper
 from webchat_fsm.runtime.outcome import Outcome
 from webchat_fsm.runtime.receipt import Receipt
-from webchat_fsm.runtime.recorder import Recorder
+from webchat_fsm.runtime.recorder import Guarded, Recorder
 from webchat_fsm.runtime.store import MemoryStore, SessionStore
 from webchat_fsm.runtime.waiting import Reader, check_event
 
@@ -62,7 +62,10 @@ class Health(Struct, frozen=True, kw_only=True):
     """How a service does.
 
     In seconds: `last_poll` since the last answered one, `poll_in_flight` since one went out that is not answered yet,
-    `next_poll` until the next. `failures` in a row, the names of live `threads`, and what hinders the store.
+    `next_poll` until the next. `failures` in a row, the names of live `threads`, and what hinders the store. `misread`
+    counts the answers of which a part could not be read, by kind: place, expected and found type, never a value.
+    `defects` counts what this library itself has raised while requests were made and answers read: please report them.
+    `stalled` are the seconds without a poll where that is longer than its deadline and pause, None while all is well.
     """
 
     last_poll: float | None
@@ -71,6 +74,9 @@ class Health(Struct, frozen=True, kw_only=True):
     next_poll: float | None
     threads: tuple[str, ...]
     store_failure: str
+    misread: Mapping[str, int] = {}
+    defects: int = 0
+    stalled: float | None = None
 
 
 class WebChatService(CommandFace, EventFace):
@@ -105,9 +111,9 @@ class WebChatService(CommandFace, EventFace):
         keeper = Keeper(kept_by(self.config, MemoryStore() if store is None else store))
         self._engine = Engine(self.config, http or carrier(self.config), keeper, self._driver, outbox)
         self._engine.on_delivered = self._delivered
-        self._engine.recorder = recorder
         if recorder is not None:
-            recorder.begun(self.config)
+            self._engine.recorder = Guarded(recorder)
+            self._engine.recorder.begun(self.config)
         self._reader = Reader(self._engine)
         self._subscriptions: dict[str, tuple[Subscription, ...]] = {}
         self._plugins: tuple[Plugin, ...] = ()
@@ -139,21 +145,29 @@ class WebChatService(CommandFace, EventFace):
         cannot be read; the service then stays closed, as it does where it is closed while that is read, and inside a
         handler for which another thread's `close()` waits.
         """
+        try:
+            self._open()
+        except BaseException as error:
+            _calm(error)
+            raise
+
+    def _open(self) -> None:
         engine = self._engine
         if engine.session.opened:
             self._await_restore()
             return
         closings = self._closings
         saved = engine.load()
-        if not self._door.acquire(blocking=not self._inside):
-            return
-        try:
-            if self._closings != closings:
+        try:  # around the taking too: a signal may come between a call and what follows it
+            if not self._door.acquire(blocking=not self._inside) or self._closings != closings:
                 return
             self._driver.attach(engine)
             decision = engine.commit(Opened(saved=saved))
         finally:
-            self._door.release()
+            try:  # noqa: SIM105  (`suppress` is a function in Python, at whose entry a signal may come)
+                self._door.release()
+            except RuntimeError:
+                pass  # it was not taken
         try:
             engine.follow(decision)
         except BaseException:
@@ -168,20 +182,30 @@ class WebChatService(CommandFace, EventFace):
         From any thread, inside a handler, twice. True when everything is gone; False after the timeout, or inside a
         handler, where the rest ends as the handler returns. Publishes nothing. The timeout counts from the end of the
         chat, whose request takes `ajaxTimeout` at most; a handler or a store that is called in this very thread is
-        waited for.
+        waited for. Nothing is logged here, as another thread may be held up in a handler of logging.
         """
         self._closings += 1
         if end:
             self._end_first()
+        try:
+            return self._close(timeout)
+        except BaseException as error:
+            _calm(error)
+            raise
+
+    def _close(self, timeout: float) -> bool:
         deadline = monotonic() + min(timeout, LONGEST)
         left: Callable[[], float] = lambda: max(0.0, deadline - monotonic())  # noqa: E731
-        if not self._door.acquire(timeout=max(JUST_BEGUN, 0.0 if self._inside else left())):
-            self._engine.commit(Closed(), wait=False)  # another thread is closing, and ends the rest
-            return False
         try:
+            if not self._door.acquire(timeout=max(JUST_BEGUN, 0.0 if self._inside else left())):
+                self._engine.commit(Closed(), wait=False)  # another thread is closing, and ends the rest
+                return False
             return self._leave(left)
         finally:
-            self._door.release()
+            try:  # noqa: SIM105  (as in `open`)
+                self._door.release()
+            except RuntimeError:
+                pass
 
     def _leave(self, left: Callable[[], float]) -> bool:
         """Close what is open; no other thread opens it again before that is done."""
@@ -259,6 +283,9 @@ class WebChatService(CommandFace, EventFace):
                 next_poll=None if due is None else max(0.0, due - now.timer),
                 threads=tuple(thread.name for thread in getattr(self._driver, "threads", ())),
                 store_failure=engine.keeper.failure,
+                misread=engine.misreadings.counts(),
+                defects=engine.defects.count,
+                stalled=engine.stalled(now.timer),
             )
 
     # -- commands --------------------------------------------------------------------------------------------------
@@ -307,7 +334,14 @@ class WebChatService(CommandFace, EventFace):
         rejected.__cause__ = settled.fault
         return rejected
 
-    def _give(self, rule: Rule, data: Mapping[str, Any] | None, by: By = By.USER) -> tuple[Settled, Call | None]:
+    def _give(self, rule: Rule, data: Mapping[str, Any] | None) -> tuple[Settled, Call | None]:
+        try:
+            return self._given(rule, data)
+        except BaseException as error:
+            _calm(error)
+            raise
+
+    def _given(self, rule: Rule, data: Mapping[str, Any] | None, by: By = By.USER) -> tuple[Settled, Call | None]:
         if data is not None and not isinstance(data, Mapping):
             raise TypeError(f"the data of {rule.name} must be a mapping, not {type(data).__name__}")
         asked = Asked(command=rule.name, data=prepared(self._engine, self.config, rule.name, data or {}), by=by)
@@ -447,7 +481,12 @@ class WebChatService(CommandFace, EventFace):
                 log.exception("client.onHandlerError failed")
 
     def _publish(self, plugin: Plugin, event: AnyEvent) -> None:
-        data = None if event.data is None else event.data.item(self._engine.session.transport)
+        try:
+            data = None if event.data is None else event.data.item(self._engine.session.transport)
+        except Exception as error:  # a defect, in the thread of a command or a poll: the handlers have heard the event
+            self._engine.defects.note(error)
+            self._engine.defects.report()
+            return
         self._handling = f"(a subscriber on the bus to {event.name})"
         with self._engine.user_code.running():
             plugin.publish_service_event(event.name, data, round(event.time * 1000), replay=event.name == "ready")
@@ -492,6 +531,12 @@ class WebChatService(CommandFace, EventFace):
         answered = self._engine.run_timer(Timer.POLL)
         self._drain()
         return bool(answered)
+
+
+def _calm(error: BaseException) -> None:
+    """After an interruption, leave no lock of logging with this thread."""
+    if not isinstance(error, Exception):
+        log_locks.give_back()
 
 
 def _demand(argument: str, given: object, protocol: type, wanted: str) -> None:

@@ -11,11 +11,13 @@ from typing import Protocol, runtime_checkable
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from webchat_fsm.errors import StoreError
 from webchat_fsm.lifecycle.effects import SavedSession
+from webchat_fsm.lifecycle.encoding import json_to_read, read_json
+from webchat_fsm.lifecycle.words import Json
 from webchat_fsm.runtime import forks
-from webchat_fsm.wire.request import json_body
 
 VERSION = 1
 UNREAD = object()
@@ -99,8 +101,7 @@ class FileStore:
 
     def save(self, document: SavedSession) -> None:
         """Write the document beside the file and rename it into place."""
-        plain = msgspec.to_builtins(_File(version=VERSION, session=document), enc_hook=str)
-        data = msgspec.json.format(json_body(plain), indent=2)
+        data = json_to_read(_plain(document))
         with self._lock:
             self._check()
             try:
@@ -147,13 +148,14 @@ class FileStore:
     def _decoded(self, data: bytes) -> SavedSession:
         keep = "; the file is left as it is: move it away to begin anew"
         try:
-            version = msgspec.json.decode(data, type=_Version).version
+            read = read_json(data)
+            version = msgspec.convert(read, _Version).version
             if version > VERSION:
                 raise StoreError(f"{self.path}: written by a newer version ({version}, known is {VERSION}){keep}")
-            session = msgspec.json.decode(data, type=_File).session
+            session = msgspec.convert(read, _File).session
             for saved in session.prefilters:
                 re.compile(saved.source, saved.flags)
-        except (msgspec.DecodeError, re.error, ValueError, RecursionError, OverflowError) as error:
+        except (re.error, ValueError, RecursionError, OverflowError) as error:
             raise StoreError(f"{self.path}: damaged, or no session file ({error}){keep}") from error
         return session
 
@@ -169,6 +171,12 @@ class FileStore:
         except BaseException:
             Path(name).unlink(missing_ok=True)
             raise
+
+
+def _plain(document: SavedSession) -> Json:
+    """What stands in a file, with the user data as they are: bounded, where they have no end."""
+    session = msgspec.to_builtins(replace(document, user_data={}), enc_hook=str)
+    return {"version": VERSION, "session": {**session, "user_data": document.user_data}}
 
 
 def _mark(found: os.stat_result) -> tuple[int, int, int]:

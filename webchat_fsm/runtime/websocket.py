@@ -12,6 +12,7 @@ import re
 import sys
 import threading
 from collections.abc import Callable
+from functools import partial
 from urllib.parse import urlsplit
 
 from websockets.client import ClientProtocol
@@ -24,7 +25,7 @@ from websockets.uri import parse_uri
 from webchat_fsm.config import Config
 from webchat_fsm.errors import TransportError
 from webchat_fsm.runtime import clock, sockets
-from webchat_fsm.runtime.http import CUT, LATE, LOST, TOO_LARGE, Urllib3Http
+from webchat_fsm.runtime.http import BROKEN, CUT, LATE, LOST, TOO_LARGE, Urllib3Http, shown
 from webchat_fsm.runtime.sockets import Flight, Flights, Stream
 from webchat_fsm.wire.cometd import FILE_OPERATIONS, over_websocket
 from webchat_fsm.wire.correspondence import HANDSHAKE, Correspondence, FrameError, Question
@@ -80,7 +81,7 @@ class WebsocketHttp:
 
     def _begin(self) -> None:
         self._flights = Flights()
-        self._opening = threading.Lock()
+        self._opening = threading.RLock()
         self._line: Line | None = None
         self._untold = False
 
@@ -122,28 +123,33 @@ class WebsocketHttp:
 
     def _by_socket(self, request: Request, deadline: float) -> bytes | None:
         """The answer; None where long polling is to bring it."""
-        question = Question(request.body)
-        with self._flights.flying(Flight(deadline, UNBOUNDED)) as flight:
-            try:
-                if not request.wanted():
-                    raise EndedError(CUT)
-                while (line := self._line_for(request, question, flight, deadline)) is not None:
-                    answer = line.ask(question, over_websocket(request.body), deadline)
-                    if answer is not None:
-                        if request.operation == "hangup":
-                            line.leave(question)
-                        return answer
-            except OSError as error:
-                silent = isinstance(error, TimeoutError) and self._line is not None and self._line.mute
-                self._mute = self._mute or (silent and question.channel == HANDSHAKE)
-                raise TransportError(f"{request.operation}: {_told(error, request, flight)}") from error
+        question, flight = Question(request.body), Flight(deadline, UNBOUNDED)
+        try:
+            self._flights.add(flight)
+            if not request.wanted():
+                raise EndedError(CUT)
+            return self._asked(request, question, flight, deadline)
+        except Exception as error:  # of `websockets`, ssl, a patched socket: of whatever kind
+            silent = isinstance(error, TimeoutError) and self._line is not None and self._line.mute
+            self._mute = self._mute or (silent and question.channel == HANDSHAKE)
+            raise TransportError(f"{request.operation}: {_told(error, request, flight)}") from shown(error)
+        finally:
+            self._flights.discard(flight)
+
+    def _asked(self, request: Request, question: Question, flight: Flight, deadline: float) -> bytes | None:
+        while (line := self._line_for(request, question, flight, deadline)) is not None:
+            answer = line.ask(question, over_websocket(request.body), flight, deadline)
+            if answer is not None:
+                if request.operation == "hangup":
+                    line.leave(question)
+                return answer
         return None
 
     def _line_for(self, request: Request, question: Question, flight: Flight, deadline: float) -> Line | None:
         """The line, opened where there is none. A loss of it that no connect was told of fails the next connect."""
-        if not self._opening.acquire(timeout=max(0.0, deadline - clock.monotonic())):
-            raise TimeoutError
-        try:
+        try:  # around the taking too: a signal may come between a call and what follows it
+            if not self._opening.acquire(timeout=max(0.0, deadline - clock.monotonic())):
+                raise TimeoutError
             if flight.was_cut:
                 raise EndedError(CUT)
             if self._line is not None and self._line.ended:
@@ -155,15 +161,18 @@ class WebsocketHttp:
                 raise EndedError(LOST)
             return None if self._refused or self._fallen else self._line or self._open(request, flight, deadline)
         finally:
-            self._opening.release()
+            try:  # noqa: SIM105  (`suppress` is a function in Python, at whose entry a signal may come)
+                self._opening.release()
+            except RuntimeError:
+                pass  # it was not taken
 
     def _open(self, request: Request, flight: Flight, deadline: float) -> Line | None:
         """A new line, within half of the time that is left; None where it cannot be had."""
         now = clock.monotonic()
         half = Flight(now + (deadline - now) / 2, UNBOUNDED)
         try:
-            with self._flights.flying(half):
-                self._line = self._upgraded(request)
+            self._flights.add(half)
+            self._line = self._upgraded(request, half)
         except (OSError, ValueError, WebSocketException) as error:
             if flight.was_cut:
                 raise EndedError(CUT) from error
@@ -171,20 +180,23 @@ class WebsocketHttp:
             why = error if isinstance(error, OSError) else type(error).__name__  # another may quote what was sent
             log.info("no websocket (%s): long polling %s", why, "from now on" if self._refused else "instead")
             return None
+        finally:
+            self._flights.discard(half)
         if flight.was_cut:
             self._line.end(CUT)
         return self._line
 
-    def _upgraded(self, request: Request) -> Line:
+    def _upgraded(self, request: Request, flight: Flight) -> Line:
         parts = urlsplit(self._url)
         secure = parts.scheme == "https"
         host, port = parts.hostname or "", parts.port or (443 if secure else 80)
-        stream = Stream(sockets.connect(host, port, sockets.PROMPT))
+        stream = sockets.connect(host, port, sockets.PROMPT, flight)
         try:
             if secure:
-                stream.secure(self._plain.tls, host)
+                stream = sockets.secured(stream, self._plain.tls, host, flight)
             protocol = ClientProtocol(parse_uri("ws" + self._url[4:]), max_size=self._most, logger=_frames)
-            events, outgoing = _upgrade(stream, protocol, self._headers(request))
+            events, outgoing = _upgrade(stream, protocol, self._headers(request), flight)
+            stream.split()
         except BaseException:
             stream.close()
             raise
@@ -198,16 +210,18 @@ class WebsocketHttp:
         return {**request.headers, **({"Cookie": cookie} if cookie else {})}
 
 
-def _upgrade(stream: Stream, protocol: ClientProtocol, headers: dict[str, str]) -> tuple[list[Event], bytes]:
+def _upgrade(
+    stream: Stream, protocol: ClientProtocol, headers: dict[str, str], flight: Flight
+) -> tuple[list[Event], bytes]:
     """Make an HTTP connection a websocket; gives what came, from the answer on, and what is to be sent."""
     asking = protocol.connect()
     for name, value in headers.items():
         asking.headers[name] = value
     protocol.send_request(asking)
-    stream.write(b"".join(protocol.data_to_send()))
+    stream.write(b"".join(protocol.data_to_send()), flight)
     head = bytearray()
     while protocol.state is not OPEN:
-        data = stream.read()
+        data = stream.read(flight)
         head += data[: sockets.CHUNK - len(head)]
         if (status := _STATUS.match(head)) and int(status[1]) != 101:
             raise RefusedError(int(status[1]))  # whatever its body says, which may be long in coming
@@ -222,19 +236,21 @@ def _upgrade(stream: Stream, protocol: ClientProtocol, headers: dict[str, str]) 
     return protocol.events_received(), b"".join(protocol.data_to_send())
 
 
-def _told(error: OSError, request: Request, flight: Flight) -> str:
+def _told(error: Exception, request: Request, flight: Flight) -> str:
     if flight.was_cut:
         return CUT
     if isinstance(error, TimeoutError):
         return LATE.format(timeout=f"{request.timeout or 0:g}")
-    return str(error) if isinstance(error, EndedError) else LOST
+    if isinstance(error, EndedError):
+        return str(error)
+    return LOST if isinstance(error, OSError) else BROKEN.format(kind=type(error).__name__)
 
 
 class Line:
     """One open websocket, shared by threads that each wait for the answer to a message of their own.
 
-    `_mutex` guards everything but the stream: one thread at a time reads that (`_being_read`), one writes
-    (`_writing`). What a reader was in the midst of when its time was over stays in the protocol for the next.
+    `_mutex` guards everything but the stream: one thread at a time reads that (`_being_read`), and one writes, for the
+    request `_writer`. What a reader was in the midst of when its time was over stays in the protocol for the next.
     """
 
     def __init__(
@@ -244,9 +260,10 @@ class Line:
         self._letters = Correspondence(most)
         self._mutex = threading.RLock()  # held by itself: Ctrl-C may come between a condition and its lock
         self._changed = threading.Condition(self._mutex)
-        self._writing = threading.Lock()
+        self._writer: Flight | None = None
         self._being_read = False
-        self._users = self._readings = 0
+        self._users: set[Flight] = set()
+        self._readings = 0
         self._outgoing = bytearray(outgoing)
         self._message = bytearray()
         self.ended = ""
@@ -258,12 +275,12 @@ class Line:
 
     # -- for the threads that ask ----------------------------------------------------------------------------------
 
-    def ask(self, question: Question, frame: bytes, deadline: float) -> bytes | None:
+    def ask(self, question: Question, frame: bytes, flight: Flight, deadline: float) -> bytes | None:
         """The answer to a message; None where the line turns out to have ended before it was sent."""
-        if not self._joined():
-            return None
         try:
-            while clock.monotonic() < deadline and self._read(self._stream.read_now):
+            if not self._joined(flight):
+                return None
+            while clock.monotonic() < deadline and not flight.was_cut and self._read(self._stream.read_now):
                 pass
             with self._mutex:
                 if self.ended:
@@ -271,7 +288,7 @@ class Line:
                 to_send, before = self._letters.ask(question), self._readings
                 self._changed.notify_all()
             if to_send:
-                self._send(frame, deadline)
+                self._send(frame, flight, deadline)
                 return self._awaited(question, deadline, deadline, before)
             hold = clock.LONGEST if question.hold is None else question.hold
             return self._awaited(question, min(deadline, clock.monotonic() + hold), deadline, before)
@@ -280,13 +297,14 @@ class Line:
             raise
         finally:
             with self._mutex:
+                self._users.discard(flight)  # first: a signal may come as a function is entered
                 self._letters.forget(question)
-                self._users -= 1
                 self._give_back()
 
-    def _joined(self) -> bool:
+    def _joined(self, flight: Flight) -> bool:
         with self._mutex:
-            self._users += not self.ended
+            if not self.ended:
+                self._users.add(flight)
             return not self.ended
 
     @property
@@ -322,8 +340,7 @@ class Line:
                     return question.answer
                 if self.ended:
                     raise EndedError(self.ended)
-            with Flight(until, UNBOUNDED).bounding():
-                self._read(self._stream.read)
+            self._read(partial(self._stream.read, Flight(until, UNBOUNDED)))
 
     def _time_is_over(self, question: Question, deadline: float, before: int) -> None:
         """A connect was held for long enough, or the answer is late; where nothing came at all, the peer is gone."""
@@ -352,8 +369,12 @@ class Line:
         finally:
             with self._mutex:
                 self._being_read = False
-                if data is not None:
-                    self._take(data)
+                try:
+                    if data is not None:
+                        self._take(data)
+                except BaseException:  # the rest of it is lost, and with it the beginning of the next frame
+                    self._end(LOST)
+                    raise
                 self._changed.notify_all()
         self._answer_pings()
         return data is not None
@@ -385,38 +406,50 @@ class Line:
 
     # -- writing ---------------------------------------------------------------------------------------------------
 
-    def _send(self, frame: bytes, deadline: float) -> None:
-        if not self._writing.acquire(timeout=max(0.0, deadline - clock.monotonic())):
-            raise TimeoutError
+    def _send(self, frame: bytes, flight: Flight, deadline: float) -> None:
         try:
             with self._mutex:
+                left = min(max(0.0, deadline - clock.monotonic()), clock.LONGEST)
+                if not self._changed.wait_for(lambda: self._writer is None or self.ended, left):
+                    raise TimeoutError
                 if self.ended:
                     return
                 if clock.monotonic() >= deadline:
                     raise TimeoutError
+                self._writer = flight
                 self._protocol.send_text(frame)
                 self._outgoing += b"".join(self._protocol.data_to_send())
-            self._write()
+            self._write(flight)
         finally:
-            self._writing.release()
+            with self._mutex:
+                if self._writer is flight:
+                    self._writer = None
+                    self._changed.notify_all()
         self._answer_pings()
 
     def _answer_pings(self) -> None:
         """Send what the protocol has to say; where another thread is writing, that one does it afterwards."""
-        while self._outgoing and not self.ended and self._writing.acquire(blocking=False):
+        while self._outgoing and not self.ended:
+            flight = Flight(clock.monotonic() + PONG, UNBOUNDED)
             try:
-                with Flight(clock.monotonic() + PONG, UNBOUNDED).bounding():
-                    self._write()
+                with self._mutex:
+                    if self._writer is not None:
+                        return
+                    self._writer = flight
+                self._write(flight)
             except OSError:
                 return
             finally:
-                self._writing.release()
+                with self._mutex:
+                    if self._writer is flight:
+                        self._writer = None
+                        self._changed.notify_all()
 
-    def _write(self) -> None:
+    def _write(self, flight: Flight) -> None:
         with self._mutex:
             data, self._outgoing = bytes(self._outgoing), bytearray()
         try:
-            self._stream.write(data)
+            self._stream.write(data, flight)
         except BaseException:
             self.end(LOST)  # a part of a frame may be on its way, after which no other can be
             raise
@@ -437,11 +470,8 @@ class Line:
         if self._protocol.state is OPEN:
             self._protocol.send_close(1000)
             self._outgoing += b"".join(self._protocol.data_to_send())
-        if self._outgoing and self._writing.acquire(blocking=False):
-            try:
-                self._stream.write_now(bytes(self._outgoing))
-            finally:
-                self._writing.release()
+        if self._outgoing and self._writer is None:
+            self._stream.write_now(bytes(self._outgoing))
 
     def _give_back(self) -> None:
         """Close the socket of a line that has ended, once nobody uses it."""

@@ -13,6 +13,7 @@ from typing import Protocol
 
 import msgspec
 
+from webchat_fsm.lifecycle.encoding import read_json
 from webchat_fsm.server.centre import Centre
 from webchat_fsm.server.exchange import Held, HttpAnswer, HttpRequest, Reply, Upgrade
 from webchat_fsm.server.faults import Fault
@@ -336,8 +337,8 @@ def _messages(request: HttpRequest) -> list[Wire] | None:
     if request.method != "POST" and not request.socket:
         return None
     try:
-        decoded = msgspec.json.decode(request.body)
-    except msgspec.DecodeError:
+        decoded = read_json(request.body)
+    except ValueError:
         return None
     messages = decoded if isinstance(decoded, list) else [decoded]
     return messages if all(isinstance(message, dict) for message in messages) else None

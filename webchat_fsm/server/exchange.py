@@ -7,6 +7,8 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
+from webchat_fsm.lifecycle.encoding import json_to_keep, read_json
+
 Fate: TypeAlias = Literal["whole", "drop", "tear"]
 """What becomes of an answer: sent whole; never sent, the connection is cut; sent in part and then cut."""
 
@@ -48,7 +50,7 @@ class HttpAnswer(msgspec.Struct, frozen=True):
 
     def json(self) -> object:
         """The body, decoded."""
-        decoded: object = msgspec.json.decode(self.body)
+        decoded: object = read_json(self.body)
         return decoded
 
 
@@ -72,7 +74,7 @@ class Reply(msgspec.Struct, frozen=True):
         if self.raw is not None:
             return HttpAnswer(self.status, self.headers, self.raw)
         kind = {"content-type": "application/json;charset=UTF-8"}
-        body = b"" if self.payload is None else msgspec.json.encode(self.payload)
+        body = b"" if self.payload is None else json_to_keep(self.payload)
         return HttpAnswer(self.status, {**(kind if body else {}), **self.headers}, body)
 
 

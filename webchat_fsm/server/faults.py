@@ -19,6 +19,7 @@ from typing import Annotated, Any, Literal, TypedDict, TypeVar, Unpack
 import msgspec
 from msgspec import Meta
 
+from webchat_fsm.lifecycle.encoding import utf8
 from webchat_fsm.server.exchange import HttpAnswer, Reply
 
 Errors = tuple[int | tuple[int, str], ...]
@@ -164,7 +165,7 @@ def checked(kind: type[F], given: Mapping[str, Any], where: str = "", *, without
             raise TypeError(f"{where}a fault has no {key!r}{_hint(key, known)}")
     body = given.get("body")
     try:
-        return msgspec.convert({**given, "body": body.encode()} if isinstance(body, str) else dict(given), kind)
+        return msgspec.convert({**given, "body": utf8(body)} if isinstance(body, str) else dict(given), kind)
     except msgspec.ValidationError as error:
         raise ValueError(where + _told(error, given)) from None
 

@@ -1,7 +1,8 @@
 """Request bodies to fields, whatever way a client chose to write them.
 
 Forms come urlencoded, as multipart or as JSON; names nest with brackets (`userData[a][b]`), sometimes with literal
-quotes in them; stray separators occur. Where a name is there twice, the first value that is not empty wins.
+quotes in them; stray separators occur. Where a name is there twice, the first value that is not empty wins. A group
+whose names are exactly the numbers from 0 on is a list, as a form does not say which of the two was meant.
 """
 
 from __future__ import annotations
@@ -13,10 +14,14 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
+from webchat_fsm.lifecycle.encoding import json_to_keep, read_json, utf8
 from webchat_fsm.server.exchange import HttpRequest
 
 Fields: TypeAlias = dict[str, object]
 """Decoded fields: text, `Upload`, nested fields, lists, and for JSON bodies whatever JSON holds."""
+
+DEEPEST = 100
+"""Brackets that a name may have; deeper ones nest nothing."""
 
 _KEYS = re.compile(r"\[([^\[\]]*)\]")
 _LOOKS_MULTIPART = re.compile(rb"^(?:\r?\n)?--[^\r\n]+\r?\nContent-Disposition:\s*form-data", re.IGNORECASE)
@@ -71,8 +76,8 @@ def read_json_object(body: bytes) -> Fields:
     if not body.strip():
         return {}
     try:
-        decoded = msgspec.json.decode(body)
-    except msgspec.DecodeError as error:
+        decoded = read_json(body)
+    except ValueError as error:
         raise UnreadableBodyError(400, f"the body is not JSON: {error}") from error
     if not isinstance(decoded, dict):
         raise UnreadableBodyError(400, "the body is JSON, but not an object")
@@ -80,35 +85,52 @@ def read_json_object(body: bytes) -> Fields:
 
 
 def nest(pairs: Iterable[tuple[str, object]]) -> Fields:
-    """Bracketed names to nested fields: `a[b]=1&a[c][]=2` is `{"a": {"b": "1", "c": ["2"]}}`."""
+    """Bracketed names to nested fields: `a[b]=1&a[c][]=2` is `{"a": {"b": "1", "c": ["2"]}}`.
+
+    Elements of a list may be numbered, as `a[0][b]=1`; a number allocates nothing. A name of more than `DEEPEST`
+    brackets is taken as it is.
+    """
     fields: Fields = {}
     for name, value in pairs:
         head, keys = _path(name)
         _place(fields, [head, *keys], value)
-    return fields
+    return {name: _listed(value) for name, value in fields.items()}
 
 
 def _path(name: str) -> tuple[str, list[str]]:
     head, bracket, rest = name.partition("[")
-    if not head or not bracket or "".join(f"[{key}]" for key in _KEYS.findall(bracket + rest)) != bracket + rest:
+    keys = _KEYS.findall(bracket + rest)
+    if not head or len(keys) > DEEPEST or "".join(f"[{key}]" for key in keys) != bracket + rest:
         return name, []
-    return head, [key.strip("\"'") for key in _KEYS.findall(bracket + rest)]
+    return head, [key.strip("\"'") for key in keys]
 
 
 def _place(into: Fields, path: list[str], value: object) -> None:
-    head, rest = path[0], path[1:]
+    """Put a value at its place; empty brackets stand for the number of the next element."""
+    head, rest = path[0] or _next_number(into), path[1:]
     if not rest:
         if into.get(head) in (None, ""):
             into[head] = value
-    elif rest == [""]:
-        items = into.setdefault(head, [])
-        if isinstance(items, list):
-            items.append(value)
-    else:
-        inner = into.get(head)
-        if not isinstance(inner, dict):
-            inner = into[head] = {}
-        _place(inner, rest, value)
+        return
+    inner = into.get(head)
+    if not isinstance(inner, dict):
+        inner = into[head] = {}
+    _place(inner, rest, value)
+
+
+def _next_number(into: Fields) -> str:
+    """The number of the next element; one that a name has taken is left to it, and the element stands unnamed."""
+    number = str(len(into))
+    return "" if number in into else number
+
+
+def _listed(value: object) -> object:
+    """The lists among nested fields, which were gathered under their numbers."""
+    if not isinstance(value, dict):
+        return value
+    inner = [_listed(one) for one in value.values()]
+    numbers = [str(number) for number in range(len(value))]
+    return inner if numbers and list(value) == numbers else dict(zip(value, inner, strict=True))
 
 
 def _overlay(first: Fields, second: Fields) -> Fields:
@@ -149,7 +171,7 @@ def text_from(value: object) -> str:
         return value.filename
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace")
-    return msgspec.json.encode(value).decode()
+    return json_to_keep(value).decode()
 
 
 def fields_of(fields: Mapping[str, object], name: str) -> Fields:
@@ -157,9 +179,11 @@ def fields_of(fields: Mapping[str, object], name: str) -> Fields:
     value = fields.get(name)
     if isinstance(value, str):
         try:
-            return read_json_object(value.encode("utf-8", "replace"))
+            return read_json_object(utf8(value))
         except UnreadableBodyError:
             return {}
+    if isinstance(value, list):  # a group of fields whose names are numbers
+        return {str(number): one for number, one in enumerate(value)}
     return value if isinstance(value, dict) else {}
 
 

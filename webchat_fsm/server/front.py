@@ -23,6 +23,7 @@ except ModuleNotFoundError as missing:
         name=missing.name,
     ) from missing
 
+from webchat_fsm.lifecycle.encoding import utf8
 from webchat_fsm.server.core import ChatServer
 from webchat_fsm.server.exchange import Held, HttpAnswer, HttpRequest, Upgrade
 
@@ -301,7 +302,7 @@ class _Talk:
             async for message in self._socket:
                 if message.type not in (WSMsgType.TEXT, WSMsgType.BINARY):
                     break
-                body = message.data if isinstance(message.data, bytes) else message.data.encode()
+                body = message.data if isinstance(message.data, bytes) else utf8(message.data)
                 self._begin(self._answer(self._running.begin(msgspec.structs.replace(self._frame, body=body))))
         finally:
             for task in self._tasks:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from urllib.parse import quote
 
+from webchat_fsm.lifecycle.words import scalars
 from webchat_fsm.server.centre import Centre
 from webchat_fsm.server.chat import Chat, StoredFile
 from webchat_fsm.server.exchange import Reply
@@ -94,7 +95,7 @@ def _stored(chat: Chat, fields: Fields) -> StoredFile:
 def file_reply(file: StoredFile) -> Reply:
     """The bytes of a file under the name that it was sent with."""
     plain = "".join(c if c.isascii() and c.isprintable() and c not in '"\\' else "_" for c in file.name)
-    disposition = f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(file.name, safe='')}"
+    disposition = f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(scalars(file.name), safe='')}"
     return Reply(raw=file.content, headers={"content-type": file.content_type, "content-disposition": disposition})
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from webchat_fsm.lifecycle.encoding import utf8
 from webchat_fsm.server.centre import Centre
 from webchat_fsm.server.chat import Attributes, Chat
 from webchat_fsm.server.forms import Fields, UnreadableBodyError, fields_of, read_json_object, text_from, text_of
@@ -52,7 +53,7 @@ def attributes_of(fields: Fields) -> Attributes | None:
     if not isinstance(attributes, str):
         return fields_of(fields, "eventAttributes") or None
     try:
-        return read_json_object(attributes.encode("utf-8", "replace")) or None
+        return read_json_object(utf8(attributes)) or None
     except UnreadableBodyError as error:
         raise RefusedError(100, f"eventAttributes: {error.reason}") from error
 

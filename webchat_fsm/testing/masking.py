@@ -14,10 +14,9 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 from urllib.parse import parse_qsl
 
-import msgspec
-
 from webchat_fsm.core.transcript import Prefilters
-from webchat_fsm.lifecycle.words import MASK, Json
+from webchat_fsm.lifecycle.encoding import DEEPEST, TOO_DEEP, json_to_keep, spelling
+from webchat_fsm.lifecycle.words import MASK, Json, scalars
 from webchat_fsm.wire.nexus_v3 import session_of
 
 SESSION_SECRETS = frozenset({"securekey", "token", "clienttoken"})
@@ -78,7 +77,7 @@ class Mask:
         """The placeholder of a text that a prefilter hides."""
         if text.startswith(HIDDEN):
             return text
-        return self._hidden.setdefault(text, f"{HIDDEN}{len(self._hidden) + 1}")
+        return self._hidden.setdefault(scalars(text), f"{HIDDEN}{len(self._hidden) + 1}")
 
     def pattern(self, pattern: re.Pattern[str]) -> re.Pattern[str]:
         """The placeholder of a prefilter, which may spell out what it hides."""
@@ -98,7 +97,7 @@ class Mask:
                 text = text.replace(secret, placeholder)
         return text
 
-    def keyed(self, key: str, value: Any, hides: Hides, *, own: bool = False) -> Any:
+    def keyed(self, key: str, value: Any, hides: Hides, *, own: bool = False, level: int = 0) -> Any:
         """A value that stands under a key; `own` where the user sent it, so that user data are the user's."""
         plain = _plain(key)
         if plain in OTHER_SECRETS:
@@ -109,14 +108,18 @@ class Mask:
             return veiled(value)
         if plain in TEXTS and isinstance(value, str) and hides(value):
             return self.hidden(value)
-        return self.value(value, hides, own=own)
+        return self.value(value, hides, own=own, level=level)
 
-    def value(self, value: Any, hides: Hides, *, own: bool = False) -> Any:
-        """A JSON value without secrets."""
+    def value(self, value: Any, hides: Hides, *, own: bool = False, level: int = 0) -> Any:
+        """A JSON value without secrets; what is nested too deep for a reader of the recording is left out."""
+        if isinstance(value, Mapping | list | tuple) and level >= DEEPEST:
+            return TOO_DEEP
+        inside = level + 1
         if isinstance(value, Mapping):
-            return {str(key): self.keyed(str(key), inner, hides, own=own) for key, inner in value.items()}
+            named = [(spelling(key), inner) for key, inner in value.items()]
+            return {key: self.keyed(key, inner, hides, own=own, level=inside) for key, inner in named}
         if isinstance(value, list | tuple):
-            return [self.value(inner, hides, own=own) for inner in value]
+            return [self.value(inner, hides, own=own, level=inside) for inner in value]
         return self.text(value) if isinstance(value, str) else value
 
     def answer(self, body: str, hides: Hides) -> str:
@@ -147,7 +150,8 @@ class Mask:
         for name, value in pairs:
             parts = re.split(r"[\[\]]+", name)
             own = (all_own and len(parts) > 1) or any(_plain(part) in USERS_OWN for part in parts)
-            kept = MASK if own and value else self.keyed([part for part in parts if part][-1], value, hides)
+            key = next((part for part in reversed(parts) if part), "")
+            kept = MASK if own and value else self.keyed(key, value, hides)
             fields[name] = kept if name not in fields else [*_listed(fields[name]), kept]
         return fields
 
@@ -166,10 +170,12 @@ class Mask:
 
 
 def veiled(value: Any) -> Any:
-    """A value of which only the keys are shown; nothing stays nothing."""
-    if value is None:
-        return None
-    return {str(key): MASK for key in value} if isinstance(value, Mapping) else MASK
+    """A value of which only the keys and the shape are shown, by which a form is spelt; nothing stays nothing."""
+    if value is None or value == "":
+        return value
+    if isinstance(value, Mapping):
+        return {spelling(key): veiled(inner) for key, inner in value.items()}
+    return [veiled(inner) for inner in value] if isinstance(value, list | tuple) else MASK
 
 
 def _plain(key: str) -> str:
@@ -201,4 +207,4 @@ def _token_like(value: str) -> str:
         "participantId": named.participant_id,
         "transportId": named.transport_id,
     }
-    return ".".join(("e30", base64.urlsafe_b64encode(msgspec.json.encode(claims)).rstrip(b"=").decode(), "masked"))
+    return ".".join(("e30", base64.urlsafe_b64encode(json_to_keep(claims)).rstrip(b"=").decode(), "masked"))

@@ -20,6 +20,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 import msgspec
+from msgspec.structs import asdict
 
 from webchat_fsm.config import Config
 from webchat_fsm.core.facts import (
@@ -37,8 +38,9 @@ from webchat_fsm.core.facts import (
 from webchat_fsm.core.session import Session
 from webchat_fsm.core.transcript import BUILT_IN
 from webchat_fsm.lifecycle.effects import Call, Decision, Publish, SavedSession
+from webchat_fsm.lifecycle.encoding import DEEPEST, json_to_keep, jsonable, read_json, spelling
 from webchat_fsm.lifecycle.table import State, Transport
-from webchat_fsm.lifecycle.words import MASK, FileToSend, Json
+from webchat_fsm.lifecycle.words import MASK, FileToSend, Json, Message, scalars
 from webchat_fsm.testing.masking import Hides, Mask, veiled
 from webchat_fsm.wire.request import FORM, FilePart, HttpAnswer, Request
 
@@ -120,8 +122,8 @@ class Recorder:
             line["outcome"] = outcome_of(decision, self._mask)
         if (call := decision.call) is not None:
             line["calls"] = call.ticket
-            text = call.fields.get("message")
-            self._secret_texts[call.ticket] = frozenset({text} if isinstance(text, str) and hides(text) else ())
+            texts = {text for text in (call.fields.get("message"), *_given_texts(step)) if isinstance(text, str)}
+            self._secret_texts[call.ticket] = frozenset(map(scalars, texts) if any(map(hides, texts)) else ())
         return line
 
     @singledispatchmethod
@@ -165,7 +167,7 @@ class Recorder:
         else:
             told.update(self._body(answer.body, hides))
         if shown := shown_in(reply):
-            told["shown"] = {place: self._mask.value(msgspec.to_builtins(one), hides) for place, one in shown.items()}
+            told["shown"] = {place: self._mask.value(_fields(one), hides) for place, one in shown.items()}
         return told
 
     def _body(self, body: bytes, hides: Hides) -> Json:
@@ -180,7 +182,7 @@ class Recorder:
         return {"trouble": reply.response.errors}
 
     def _write(self, line: Json) -> None:
-        encoded = msgspec.json.encode(line, enc_hook=str)
+        encoded = json_to_keep(line)
         if self.path is None:
             self.lines.append(encoded)
             return
@@ -190,9 +192,15 @@ class Recorder:
             try:
                 with self.path.open("ab") as file:
                     file.write(encoded + b"\n")
-            except OSError as error:
+            except (OSError, ValueError) as error:
                 self._full = True
-                log.error("the recording ends here: %s: %s", self.path, error.strerror or error)
+                why = getattr(error, "strerror", None) or error
+                log.error("the recording ends here: %s: %s; the chat goes on without it", self.path, why)
+
+
+def _given_texts(step: Step) -> tuple[object, ...]:
+    """The texts that a command was given, before they were made fit to be sent."""
+    return (step.data.get("message"), step.data.get("Message")) if isinstance(step, Asked) else ()
 
 
 def _hiding(filters: Filters) -> Hides:
@@ -237,11 +245,16 @@ def described(request: Request, mask: Mask, hides: Hides) -> Json:
         fields = parse_qsl(request.body.decode("ascii"), keep_blank_values=True)
         told["form"] = mask.form(fields, hides, all_own=request.operation == "updateData")
     elif request.body:
-        told["json"] = mask.value(msgspec.json.decode(request.body), hides, own=True)
+        told["json"] = mask.value(read_json(request.body), hides, own=True)
     return told
 
 
-def shown_in(reply: Reply) -> Mapping[str, Any]:
+def _fields(message: Message) -> Any:
+    """The fields of a message, which preprocessors may have filled with anything."""
+    return jsonable({**asdict(message), "sender": asdict(message.sender)})
+
+
+def shown_in(reply: Reply) -> Mapping[str, Message]:
     """What preprocessors made of the messages of a reply, by their number in it."""
     arrivals = [arrival for one in (reply, *reply.pushes) for arrival in one.arrivals]
     return {str(place): arrival.shown for place, arrival in enumerate(arrivals) if arrival.shown is not None}
@@ -265,8 +278,15 @@ def documented(config: Config, mask: Mask) -> Json:
     return {key: mask.value(value, lambda text: False) for key, value in given.items()}
 
 
-def plain(value: Any, mask: Mask) -> Any:
-    """What a command or the store was given, as JSON; code and open files by a stand-in."""
+def plain(value: Any, mask: Mask, above: tuple[int, ...] = ()) -> Any:
+    """What a command or the store was given, as JSON; code, open files and what has no end by a stand-in."""
+    if isinstance(value, Mapping | list | tuple):
+        if id(value) in above or len(above) >= DEEPEST:
+            return {"$object": type(value).__name__}
+        inside = (*above, id(value))
+        if isinstance(value, Mapping):
+            return {spelling(key): plain(inner, mask, inside) for key, inner in value.items()}
+        return [plain(inner, mask, inside) for inner in value]
     for kind, told in _PLAIN.items():
         if isinstance(value, kind):
             return told(value, mask)
@@ -275,8 +295,11 @@ def plain(value: Any, mask: Mask) -> Any:
 
 def _input(value: Any) -> Json:
     """What makes an object fit for registerTypingPreviewInput, or not."""
-    kind = getattr(value, "type", None)
-    return {"value": hasattr(value, "value"), **({"type": kind} if isinstance(kind, str) else {})}
+    try:
+        kind, has_value = getattr(value, "type", None), hasattr(value, "value")
+    except Exception:  # a property of the user's failed: such an input is taken for one that fits
+        return {"value": True}
+    return {"value": has_value, **({"type": kind} if isinstance(kind, str) else {})}
 
 
 def _pattern(value: re.Pattern[Any], mask: Mask) -> Json:
@@ -311,7 +334,5 @@ _PLAIN: dict[type | tuple[type, ...], Callable[[Any, Mask], Any]] = {
     SavedSession: _saved,
     FileToSend: _file,
     re.Pattern: _pattern,
-    Mapping: lambda value, mask: {str(key): plain(inner, mask) for key, inner in value.items()},
-    (list, tuple): lambda value, mask: [plain(inner, mask) for inner in value],
     os.PathLike: lambda value, mask: os.fspath(value),
 }

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from webchat_fsm.errors import WebChatError
+from webchat_fsm.lifecycle.encoding import json_to_keep, read_json, utf8
 from webchat_fsm.lifecycle.table import State, Transport, Trigger
 from webchat_fsm.lifecycle.words import Json
 from webchat_fsm.testing.lines import Head, Version, kind_of, wrong_with
@@ -68,15 +69,15 @@ class Recording:
     @classmethod
     def parse(cls, text: bytes | str) -> Recording:
         """Read the text of a file."""
-        listed = (text.encode() if isinstance(text, str) else text).rstrip().splitlines()
+        listed = (utf8(text) if isinstance(text, str) else text).rstrip().splitlines()
         lines: list[Json] = []
         torn = None
         for number, line in enumerate(listed, 1):
             if not line.strip():
                 raise RecordingError(f"line {number}: an empty line")
             try:
-                lines.append(msgspec.json.decode(line, type=dict[str, Any]))
-            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                lines.append(msgspec.convert(read_json(line), dict[str, Any]))
+            except ValueError as error:
                 if not (number == len(listed) > 1 and line.startswith(b"{")):
                     raise RecordingError(f"line {number}: {error}") from error
                 torn = number  # the process died while it wrote, or the file was cut
@@ -84,7 +85,7 @@ class Recording:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write it to a file."""
-        Path(path).write_bytes(b"".join(msgspec.json.encode(line) + b"\n" for line in (self.head, *self.lines)))
+        Path(path).write_bytes(b"".join(json_to_keep(line) + b"\n" for line in (self.head, *self.lines)))
 
     @property
     def steps(self) -> Iterator[Json]:

@@ -20,6 +20,7 @@ from msgspec.structs import replace
 
 from webchat_fsm.config import Config
 from webchat_fsm.core.decide import decide
+from webchat_fsm.core.defects import unread
 from webchat_fsm.core.facts import (
     Arrival,
     Asked,
@@ -38,13 +39,14 @@ from webchat_fsm.core.session import Session, Settings
 from webchat_fsm.errors import ConfigError, TransportError
 from webchat_fsm.lifecycle.commands import COMMANDS, By
 from webchat_fsm.lifecycle.effects import Call, Decision, SavedSession
+from webchat_fsm.lifecycle.encoding import json_to_keep, read_json, utf8
 from webchat_fsm.lifecycle.table import Flag, State, Transport
 from webchat_fsm.lifecycle.words import FileToSend, Json, Message, Participant, Response
 from webchat_fsm.testing.masking import HIDDEN, HiddenAgain, Mask
 from webchat_fsm.testing.recorder import described, events_of, outcome_of
 from webchat_fsm.testing.recording import RecordedEvent, Recording, RecordingError, Transition
 from webchat_fsm.wire.dialects import dialect_of
-from webchat_fsm.wire.request import HttpAnswer, silent
+from webchat_fsm.wire.request import HttpAnswer, answered, silent
 
 
 class Known(Struct, frozen=True, kw_only=True):
@@ -221,9 +223,12 @@ class Player:
             return silent(line["url"], TransportError(line["fault"]))
         if "trouble" in line:
             return Reply(verdict=Verdict.BAD, response=Response(errors=line["trouble"]))
-        body = base64.b64decode(line["bytes"]) if "bytes" in line else line.get("body", "").encode()
+        body = base64.b64decode(line["bytes"]) if "bytes" in line else utf8(line.get("body", ""))
         answer = HttpAnswer(status=line["status"], headers=line["headers"], body=body)
-        reply = self._dialect.reply(call, answer)
+        try:
+            reply = self._dialect.reply(call, answer)
+        except Exception as error:  # as in the chat itself: a defect while an answer is read counts as a failed poll
+            return unread(call, error, answered(answer, line.get("url", "")))
         return _with_shown(reply, line["shown"]) if "shown" in line else reply
 
 
@@ -243,7 +248,7 @@ def _was_hidden(text: str) -> bool:
 
 def _json(value: Any) -> Any:
     """A value as it looks after a journey through a file."""
-    return msgspec.json.decode(msgspec.json.encode(value, enc_hook=str))
+    return read_json(json_to_keep(value))
 
 
 def _with_shown(reply: Reply, shown: Json) -> Reply:

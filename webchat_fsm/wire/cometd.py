@@ -12,17 +12,18 @@ from webchat_fsm.config import Config
 from webchat_fsm.core.facts import LinkAnswer, Reply, Verdict
 from webchat_fsm.errors import TransportError
 from webchat_fsm.lifecycle.effects import Call
+from webchat_fsm.lifecycle.encoding import json_to_send
 from webchat_fsm.lifecycle.words import Json, Response
-from webchat_fsm.wire import gms_v2
+from webchat_fsm.wire import gms_v2, lenient
+from webchat_fsm.wire.decoding import object_in, read_json
 from webchat_fsm.wire.request import (
     FilePart,
     HttpAnswer,
     Request,
     bare,
-    decoded,
     errors_of,
-    json_body,
     part,
+    refused_between,
     retry_after,
     text,
     unreadable,
@@ -51,7 +52,7 @@ WEBSOCKET = "websocket"
 
 def over_websocket(body: bytes) -> bytes:
     """The same messages as they travel in a text frame, where they name another type of connection."""
-    return json_body([_over_websocket(message) for message in msgspec.json.decode(body)])
+    return json_to_send([_over_websocket(message) for message in msgspec.json.decode(body)])
 
 
 def _over_websocket(message: Json) -> Json:
@@ -82,7 +83,7 @@ class CometD:
             method="POST",
             url=self._url + path,
             headers=self._headers(files=False),
-            body=json_body([{"id": call.fields["id"], **message}]),
+            body=json_to_send([{"id": call.fields["id"], **message}]),
             content_type=JSON,
             timeout=_patience(call),
             max_size=self._config.client.max_answer_size,
@@ -160,27 +161,29 @@ class CometD:
         """What an answer to the call means, and what was pushed with it."""
         if call.operation in FILE_OPERATIONS:
             return self._file_reply(call, answer)
-        body, fault = decoded(answer.body)
-        response = Response(status=answer.status, body=body, url=self._url)
+        document = read_json(answer.body, answer.content_type)
+        response = Response(status=answer.status, body=document.value, url=self._url)
+        if answer.status == 429:
+            return Reply(verdict=Verdict.THROTTLED, response=response, retry_after=retry_after(answer))
         if answer.status != 200:
-            verdict = Verdict.THROTTLED if answer.status == 429 else Verdict.BAD
-            return Reply(verdict=verdict, response=response, retry_after=retry_after(answer))
-        listed = body if isinstance(body, list) else [body]
-        messages = [message for message in listed if isinstance(message, dict)]
+            return refused_between(call, answer, response)
+        listed = document.value if isinstance(document.value, list) else [document.value]
+        messages = [one for one in listed if isinstance(one, dict) and isinstance(one.get("channel"), str)]
         own = next((one for one in messages if self._is_own(call, one)), None)
-        hung_up = any(one.get("channel") == "/meta/disconnect" for one in messages) and call.operation == "connect"
+        hung_up = any(one["channel"] == "/meta/disconnect" for one in messages) and call.operation == "connect"
         if own is None and not hung_up:
-            return unreadable(call, response, fault or f"no reply to message {call.fields['id']} - at `$`")
+            return unreadable(call, response, document.fault or f"no reply to message {call.fields['id']} - at `$`")
         reply = self._acknowledged(call, own or {}, response)
         link = replace(reply.link, hung_up=hung_up or reply.link.hung_up)
-        return replace(reply, link=link, pushes=tuple(self._pushes(call, messages)))
+        misread = document.misread + _no_messages(listed)
+        return replace(reply, link=link, pushes=tuple(self._pushes(call, messages)), misread=misread)
 
     def _is_own(self, call: Call, message: Json) -> bool:
         if "successful" not in message:
             return False
         if message.get("id") is not None and call.operation not in _CHANNELS:
             return bool(str(message["id"]) == call.fields["id"])
-        return bool(message.get("channel") == _CHANNELS.get(call.operation, self._channel))
+        return bool(message["channel"] == _CHANNELS.get(call.operation, self._channel))
 
     def _acknowledged(self, call: Call, own: Json, response: Response) -> Reply:
         given = own.get("advice")
@@ -201,7 +204,7 @@ class CometD:
 
     def _pushes(self, call: Call, messages: list[Json]) -> list[Reply]:
         pushed = [one for one in messages if "data" in one and "successful" not in one]
-        data = [one["data"] for one in pushed if one.get("channel") == self._channel]
+        data = [one["data"] for one in pushed if one["channel"] == self._channel]
         return [gms_v2.read_envelope(replace(call, operation="push"), body, self._pushed(body)) for body in data]
 
     def _pushed(self, body: Any) -> Response:
@@ -267,10 +270,16 @@ def _patience(call: Call) -> float:
 
 def _structured(value: Any) -> Any:
     """A field as this wire has it: objects as they are, where REST wants their JSON text."""
-    if isinstance(value, str) and value.lstrip().startswith("{"):
-        inner, _ = decoded(value.encode())
-        return inner if isinstance(inner, dict) else value
-    return value
+    inner = object_in(value)
+    return value if inner is None else inner
+
+
+def _no_messages(listed: list[Any]) -> tuple[str, ...]:
+    """The kinds of elements of an answer that are no Bayeux messages."""
+    kinds = {
+        lenient.kind_of(one) for one in listed if not (isinstance(one, dict) and isinstance(one.get("channel"), str))
+    }
+    return tuple(f"[]: expected object with a channel, got {kind}" for kind in sorted(kinds))
 
 
 def _verdict(call: Call, own: Json, advice: Json) -> Verdict:

@@ -12,6 +12,9 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
+from webchat_fsm.lifecycle.words import Json
+from webchat_fsm.wire.decoding import elements, read_json, text_of
+
 CONNECT = "/meta/connect"
 HANDSHAKE = "/meta/handshake"
 DISCONNECT = "/meta/disconnect"
@@ -148,12 +151,33 @@ class Correspondence:
 
 
 def messages(frame: bytes) -> list[tuple[Head, bytes]]:
-    """The messages of an array, or the only one, each with its bytes; raises `FrameError`."""
+    """The messages of an array, or the only one, each with its bytes; raises `FrameError`.
+
+    An element that cannot be read costs nothing beside it: it is left out, unless nothing is left then.
+    """
     try:
         listed = [frame] if frame.lstrip().startswith(b"{") else msgspec.json.decode(frame, type=list[Raw])
         return [(msgspec.json.decode(one, type=Head), bytes(one)) for one in listed]
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError):  # of which msgspec's and Unicode's errors are
+        return _spoilt(frame)
+
+
+def _spoilt(frame: bytes) -> list[tuple[Head, bytes]]:
+    text = text_of(frame).strip()
+    try:
+        listed = [text] if text.startswith("{") else elements(text)
+    except ValueError as error:
         raise FrameError(f"what the server sent is no array of messages ({error})") from error
+    read = ((read_json(one.encode()).value, one.encode()) for one in listed)
+    found = [(_head(value), one) for value, one in read if isinstance(value, dict)]
+    if listed and not found:
+        raise FrameError("what the server sent is no array of messages (none of it can be read)")
+    return found
+
+
+def _head(message: Json) -> Head:
+    members = {name: message[name] for name in ("id", "channel", "successful", "advice") if name in message}
+    return Head(**members, client_id=message.get("clientId"), data=Raw() if "data" in message else UNSET)
 
 
 def _answers(head: Head, message_id: str, channel: object) -> bool:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import quote
 
-import msgspec
 from msgspec import Struct, field
 from msgspec.structs import replace
 
 from webchat_fsm.config import Config
 from webchat_fsm.core.facts import Arrival, Limits, Reply, Verdict
 from webchat_fsm.lifecycle.effects import Call
-from webchat_fsm.lifecycle.words import Json, Message, Response, Sender, SessionData
+from webchat_fsm.lifecycle.encoding import json_to_send
+from webchat_fsm.lifecycle.words import Json, Message, Response, Sender, SessionData, scalars
+from webchat_fsm.wire import lenient
+from webchat_fsm.wire.decoding import object_in, read_json, text_of
+from webchat_fsm.wire.lenient import Amount, Moment, Position
 from webchat_fsm.wire.request import (
     FORM,
     FilePart,
@@ -21,21 +23,18 @@ from webchat_fsm.wire.request import (
     Request,
     bare,
     bracketed,
-    decoded,
     errors_of,
     form,
-    json_body,
     listed,
     part,
+    refused_between,
     retry_after,
+    segment,
     text,
     unreadable,
 )
 
 Fields = list[tuple[str, str]]
-
-MAX_INDEX = 2**53
-"""Positions beyond what a JavaScript client can count are no positions."""
 
 
 class WireParty(Struct, frozen=True, rename="camel"):
@@ -49,10 +48,10 @@ class WireParty(Struct, frozen=True, rename="camel"):
 class WireEvent(Struct, frozen=True, rename="camel"):
     """An event of the transcript; its type is whatever the server says."""
 
-    type: str
+    type: str = ""
     party: WireParty | None = field(default=None, name="from")
-    index: int | None = None
-    utc_time: int | None = None
+    index: Position | None = None
+    utc_time: Moment | None = None
     text: str | None = None
     user_data: dict[str, Any] | None = None
     event_attributes: Any = None
@@ -61,16 +60,30 @@ class WireEvent(Struct, frozen=True, rename="camel"):
 class Envelope(Struct, frozen=True, rename="camel"):
     """The answer to every operation; with statusCode 1 or 2 no other field can be trusted. A null says nothing."""
 
-    status_code: int
+    status_code: int | None = None
     chat_id: str | None = None
     user_id: str | None = None
     secure_key: str | None = None
     alias: str | None = None
     messages: list[WireEvent] | None = None
     chat_ended: bool | None = None
-    idle_timer_expire: int | None = None
+    next_position: Position | None = None
+    idle_timer_expire: Amount | None = None
     user_data: dict[str, Any] | None = None
 
+
+class WireLimits(Struct, frozen=True):
+    """The members of `userData` that limit uploads; they come as texts."""
+
+    max_files: Position | None = field(default=None, name="upload-max-files")
+    max_file_size: Position | None = field(default=None, name="upload-max-file-size")
+    max_total_size: Position | None = field(default=None, name="upload-max-total-size")
+    file_types: str | None = field(default=None, name="upload-file-types")
+    used_files: Position | None = field(default=None, name="used-upload-max-files")
+    used_total_size: Position | None = field(default=None, name="used-upload-max-total-size")
+
+
+_UNNAMED = WireParty()
 
 _CARRIES_TRANSCRIPT = frozenset({"refresh", "restore"})
 """Operations whose messages are taken: no other request asks for them, and the first poll asks from position 1."""
@@ -159,7 +172,8 @@ class GmsV2:
         return self._at(call, f"file/{quoted(call.fields['file_id'])}/download", [])
 
     def _upload(self, call: Call) -> tuple[tuple[str, str | FilePart], ...]:
-        return (*credentials(call.session_data), ("file", part(call)))
+        known = [(name, scalars(value)) for name, value in credentials(call.session_data)]
+        return (*known, ("file", part(call)))
 
 
 START_FIELDS = (
@@ -206,11 +220,11 @@ def credentials(session_data: SessionData) -> Fields:
 
 def quoted(file_id: str) -> str:
     """A file id as one path segment, whatever it holds."""
-    return quote(file_id, safe="").replace(".", "%2E")
+    return segment(file_id).replace(".", "%2E")
 
 
 def _json(value: Any) -> str:
-    return value if isinstance(value, str) else json_body(value).decode()
+    return value if isinstance(value, str) else json_to_send(value).decode()
 
 
 def read_file(call: Call, answer: HttpAnswer, url: str) -> Reply:
@@ -223,24 +237,40 @@ def read_file(call: Call, answer: HttpAnswer, url: str) -> Reply:
 
 def _is_envelope(answer: HttpAnswer) -> bool:
     """Whether the server says something in place of the file, which it would name."""
-    if "content-disposition" in answer.headers or not answer.body.lstrip().startswith(b"{"):
+    if "content-disposition" in answer.headers:
         return False
-    body, _ = decoded(answer.body)
-    return isinstance(body, dict) and isinstance(body.get("statusCode"), int)
+    if not text_of(answer.body[:64], answer.content_type).lstrip().startswith("{"):
+        return False
+    body = read_json(answer.body, answer.content_type).value
+    return isinstance(body, dict) and _own(lenient.read(Envelope, body)[0])
 
 
 def read(call: Call, answer: HttpAnswer, url: str) -> Reply:
-    """Read an HTTP answer with an envelope in it."""
-    body, fault = decoded(answer.body)
+    """Read an HTTP answer, which is the application's own where there is an envelope in it."""
+    document = read_json(answer.body, answer.content_type)
+    body = document.value
     response = Response(status=answer.status, body=body, errors=errors_of(body), url=url)
     if _is_preview_refused(call, response):
         return Reply(verdict=Verdict.PREVIEW_REFUSED, response=response)
-    if not 200 <= answer.status < 300:
-        return Reply(verdict=_http_verdict(call, answer.status), response=response, retry_after=retry_after(answer))
-    if fault:
-        return unreadable(call, response, fault)
-    reply = read_envelope(call, body, response)
-    return reply if call.operation in _CARRIES_TRANSCRIPT else replace(reply, arrivals=())
+    if answer.status == 429:
+        return Reply(verdict=Verdict.THROTTLED, response=response, retry_after=retry_after(answer))
+    if document.fault and answer.good:
+        return unreadable(call, response, document.fault)
+    reply = read_envelope(call, body, response, document.misread)
+    if not answer.good:
+        return _with_status(call, answer, reply, response)
+    return reply if call.operation in _CARRIES_TRANSCRIPT else replace(reply, arrivals=(), next_position=None)
+
+
+def _with_status(call: Call, answer: HttpAnswer, reply: Reply, response: Response) -> Reply:
+    """Read an HTTP status that is none of success. Only an envelope may say what became of the chat beside it.
+
+    statusCode 0 contradicts the status. A start that failed began nothing, whatever the envelope says.
+    """
+    if reply.verdict in (Verdict.UNAVAILABLE, Verdict.REFUSED) and call.operation != "start":
+        verdict = Verdict.LOST if reply.over else reply.verdict
+        return replace(reply, verdict=verdict, arrivals=(), next_position=None, retry_after=retry_after(answer))
+    return refused_between(call, answer, response)
 
 
 def _is_preview_refused(call: Call, response: Response) -> bool:
@@ -249,22 +279,18 @@ def _is_preview_refused(call: Call, response: Response) -> bool:
     return call.operation == "refresh" and codes == {TEXT_TOO_LONG}
 
 
-def _http_verdict(call: Call, status: int) -> Verdict:
-    if status == 429:
-        return Verdict.THROTTLED
-    on_session = call.operation not in ("start", "file", "limits", "download")
-    return Verdict.LOST if status == 404 and on_session else Verdict.BAD
-
-
-def read_envelope(call: Call, body: Any, response: Response) -> Reply:
+def read_envelope(call: Call, body: Any, response: Response, misread: tuple[str, ...] = ()) -> Reply:
     """Read an envelope: what it says, the ids it carries and the events in it."""
-    try:
-        envelope = msgspec.convert(body, Envelope, strict=False)
-    except msgspec.ValidationError as error:
-        return unreadable(call, response, str(error))
-    verdict = _VERDICTS.get(envelope.status_code, Verdict.REFUSED)
+    if not isinstance(body, dict):
+        return unreadable(call, response, f"expected an envelope, got {lenient.kind_of(body)} - at `$`")
+    envelope, more = lenient.read(Envelope, body)
+    if not _own(envelope):
+        why = "expected an envelope, got an object without statusCode 0, 1 or 2 and without messages - at `$`"
+        return unreadable(call, response, why)
+    verdict = _VERDICTS.get(envelope.status_code or 0, Verdict.REFUSED)
     if lack := _lack(call, envelope, verdict):
         return unreadable(call, response, lack)
+    limits, more_still = _limits_of(envelope) if call.operation == "limits" else (None, ())
     return Reply(
         verdict=verdict,
         response=response,
@@ -272,8 +298,15 @@ def read_envelope(call: Call, body: Any, response: Response) -> Reply:
         arrivals=_arrivals(envelope, body),
         chat_ended=bool(envelope.chat_ended),
         idle_time_count_down=envelope.idle_timer_expire,
-        limits=_limits_of(envelope) if call.operation == "limits" else None,
+        limits=limits,
+        next_position=envelope.next_position,
+        misread=misread + more + more_still,
     )
+
+
+def _own(envelope: Envelope) -> bool:
+    """Whether an object is an envelope of the chat server; others come from something in between."""
+    return envelope.status_code in _VERDICTS or envelope.messages is not None
 
 
 def _lack(call: Call, envelope: Envelope, verdict: Verdict) -> str:
@@ -284,11 +317,6 @@ def _lack(call: Call, envelope: Envelope, verdict: Verdict) -> str:
         return "a start without chatId and secureKey - at `$`"
     if call.operation == "download":
         return "an envelope in place of the file - at `$`"
-    if call.operation in ("refresh", "restore") and envelope.messages is None:
-        return "Object missing required field `messages` - at `$`"
-    for place, event in enumerate(envelope.messages or ()):
-        if event.index is not None and not 0 <= event.index <= MAX_INDEX:
-            return f"an index that is no position - at `$.messages[{place}].index`"
     return ""
 
 
@@ -312,13 +340,13 @@ def _arrivals(envelope: Envelope, body: Json) -> tuple[Arrival, ...]:
 
 
 def _message(event: WireEvent) -> Message:
-    party, attributes = event.party or WireParty(), event.event_attributes
+    attributes = event.event_attributes
     typing = event.type in ("TypingStarted", "TypingStopped")
     return Message(
         index=event.index,
         type=event.type,
-        text=_structured(attributes) or event.text or "",
-        sender=_sender(party, attributes),
+        text=(attributes and _structured(attributes)) or event.text or "",
+        sender=_sender(event.party or _UNNAMED, attributes),
         timestamp=event.utc_time or 0,
         user_data=event.user_data or {},
         is_typing=event.type == "TypingStarted" if typing else None,
@@ -329,9 +357,12 @@ def _message(event: WireEvent) -> Message:
 
 def _sender(party: WireParty, attributes: Any) -> Sender:
     """The sender, a bot where the party style says so: the wire calls bots agents or externals."""
-    system = _inside(_inside(attributes, "GCTI_SYSTEM"), "party-info")
-    kind = "Bot" if _inside(system, "style") == "BOT" else party.type or ""
+    kind = "Bot" if attributes and _is_bot(attributes) else party.type or ""
     return Sender(id=party.participant_id or 0, type=kind, name=party.nickname or "")
+
+
+def _is_bot(attributes: Any) -> bool:
+    return bool(_inside(_inside(_inside(attributes, "GCTI_SYSTEM"), "party-info"), "style") == "BOT")
 
 
 def _structured(attributes: Any) -> str:
@@ -343,25 +374,19 @@ def _structured(attributes: Any) -> str:
 
 def _inside(value: Any, key: str) -> Any:
     """A member of an object that may be JSON text instead."""
-    if isinstance(value, str) and value.lstrip().startswith("{"):
-        value = decoded(value.encode())[0]
-    return value.get(key) if isinstance(value, dict) else None
+    found = value if isinstance(value, dict) else object_in(value)
+    return None if found is None else found.get(key)
 
 
-def _limits_of(envelope: Envelope) -> Limits:
+def _limits_of(envelope: Envelope) -> tuple[Limits, tuple[str, ...]]:
     notices = [event.user_data for event in envelope.messages or () if event.user_data]
-    said = notices[0] if notices else envelope.user_data or {}
-    types = str(said.get("upload-file-types") or "")
-    return Limits(
-        max_files=_number(said, "upload-max-files"),
-        max_file_size=_number(said, "upload-max-file-size"),
-        max_total_size=_number(said, "upload-max-total-size"),
-        file_types=tuple(kind.strip().lower() for kind in types.split(":") if kind.strip()),
-        used_files=_number(said, "used-upload-max-files") or 0,
-        used_total_size=_number(said, "used-upload-max-total-size") or 0,
+    said, misread = lenient.read(WireLimits, notices[0] if notices else envelope.user_data or {})
+    limits = Limits(
+        max_files=said.max_files,
+        max_file_size=said.max_file_size,
+        max_total_size=said.max_total_size,
+        file_types=tuple(kind.strip().lower() for kind in (said.file_types or "").split(":") if kind.strip()),
+        used_files=said.used_files or 0,
+        used_total_size=said.used_total_size or 0,
     )
-
-
-def _number(said: Json, key: str) -> int | None:
-    value = str(said.get(key, ""))
-    return int(value) if value.isdecimal() and len(value) <= len(str(MAX_INDEX)) else None
+    return limits, misread

@@ -8,7 +8,7 @@ import re
 import uuid
 from collections.abc import Callable, Mapping
 from typing import Any
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Struct, field
@@ -19,17 +19,22 @@ from webchat_fsm.core.facts import Arrival, Reply, Verdict, rank
 from webchat_fsm.core.paging import WHOLE_TRANSCRIPT
 from webchat_fsm.lifecycle.effects import Call
 from webchat_fsm.lifecycle.words import Json, Message, Response, Sender, SessionData
+from webchat_fsm.wire import lenient
+from webchat_fsm.wire.decoding import Document, read_json
+from webchat_fsm.wire.lenient import Stamp
 from webchat_fsm.wire.request import (
     FORM,
     HttpAnswer,
     Request,
     bare,
     bracketed,
-    decoded,
     form,
     listed,
+    parameters,
     part,
+    refused_between,
     retry_after,
+    segment,
     text,
     unreadable,
 )
@@ -64,13 +69,16 @@ class WireParty(Struct, frozen=True, rename="camel"):
         return Sender(id=key, type=PARTIES.get(kind, kind), name=name, participant_id=key)
 
 
+_NOBODY = WireParty()
+
+
 class WireMessage(Struct, frozen=True, rename="camel"):
     """A message as it travels; its type is whatever the server says."""
 
-    type: str
+    type: str = ""
     party: WireParty | None = field(default=None, name="from")
     index: int | str | None = None
-    utc_time: int | str | None = None
+    utc_time: Stamp | None = None
     text: str | None = None
     url: str | None = None
     user_data: dict[str, Any] | None = None
@@ -78,9 +86,9 @@ class WireMessage(Struct, frozen=True, rename="camel"):
 
 
 class WireStatus(Struct, frozen=True):
-    """How an operation went; a missing code means well."""
+    """How an operation went; a code that is no text says nothing."""
 
-    code: int | str | None = 0
+    code: str | None = None
     message: str | None = None
 
 
@@ -106,6 +114,14 @@ class Claims(Struct, frozen=True, rename="camel"):
     participant_id: str
     transport_id: str = ""
 
+
+NO_ENVELOPE = "expected an object with a status code or data, got {} - at `$`"
+
+_SAYING = frozenset({"start", "resume", "refresh", "restore", "history"})
+"""Operations whose answers say something; those to others may be empty, as HTTP status 204 has it."""
+
+_WELL = frozenset({None, "", "SUCCESS", "0"})
+"""Codes of success, and of nothing said."""
 
 Target = tuple[str, str, list[tuple[str, str]]]
 """Method, path behind the dataURL with its query, and form fields."""
@@ -152,7 +168,7 @@ class NexusV3:
         url = self._url(path)
         if call.operation == "fetch":
             return url
-        return url + ("&" if "?" in url else "?") + urlencode({"operationId": str(uuid.uuid4())})
+        return url + ("&" if "?" in url else "?") + parameters({"operationId": str(uuid.uuid4())})
 
     def _repeat(self, call: Call) -> str:
         """Where a poll is repeated: the server may have moved its cursor on, so that it is told what was seen."""
@@ -175,31 +191,30 @@ class NexusV3:
         url = bare(self._url(_OPERATIONS[call.operation](self, call)[1]))
         if call.operation == "fetch" and answer.status == 200:
             return Reply(verdict=Verdict.GOOD, response=Response(status=200, url=url), value=answer.body)
-        body, fault = decoded(answer.body or b"{}")
-        response = Response(status=answer.status, body=body, url=url)
-        if not fault and not isinstance(body, dict):
-            fault = f"expected an object, got {type(body).__name__}"
-        try:
-            envelope = WireEnvelope() if fault else msgspec.convert(body, WireEnvelope, strict=False)
-        except msgspec.ValidationError as error:
-            envelope, fault = WireEnvelope(), str(error)
-        if fault and 200 <= answer.status < 300:
-            return unreadable(call, response, fault)
-        return self._read(call, answer, envelope, response)
+        document = read_json(answer.body, answer.content_type) if answer.body.strip() else Document({})
+        response = Response(status=answer.status, body=document.value, url=url)
+        envelope, misread = lenient.read(WireEnvelope, document.value)
+        silent = answer.good and document.value == {} and call.operation not in _SAYING
+        if not (silent or _own(document.value, envelope)):
+            if answer.good:
+                return unreadable(call, response, document.fault or NO_ENVELOPE.format(lenient.kind_of(document.value)))
+            if answer.status != 429:
+                return refused_between(call, answer, response)
+        return self._read(call, answer, envelope, response, document.misread + misread)
 
-    def _read(self, call: Call, answer: HttpAnswer, envelope: WireEnvelope, response: Response) -> Reply:
+    def _read(
+        self, call: Call, answer: HttpAnswer, envelope: WireEnvelope, response: Response, misread: tuple[str, ...]
+    ) -> Reply:
         status = envelope.status or WireStatus()
-        verdict = self._verdict(call, answer.status, status.code or 0)
+        verdict = self._verdict(call, answer, status.code or "")
         if verdict is not Verdict.GOOD:
             told = response if verdict is Verdict.LOST else self._with_error(response, status)
             return Reply(verdict=verdict, response=told, retry_after=retry_after(answer))
         data = envelope.data or WireData()
-        if lack := _lack(call, data):
-            return unreadable(call, response, lack)
         session_data = None
-        if data.client_token is not None and call.operation in ("start", "resume"):
+        if call.operation in ("start", "resume"):
             try:
-                session_data = session_of(data.client_token)
+                session_data = session_of(data.client_token or "")
             except ValueError as error:
                 return unreadable(call, response, f"{error} - at `$.data.clientToken`")
         return Reply(
@@ -209,21 +224,19 @@ class NexusV3:
             arrivals=self._arrivals(data, response.body),
             place=_place(response.body) if call.operation == "send" else None,
             chat_ended=bool(data.chat_ended) and call.operation != "history",  # the last messages come by poll
+            misread=misread,
         )
 
-    def _verdict(self, call: Call, status: int, code: int | str) -> Verdict:
+    def _verdict(self, call: Call, answer: HttpAnswer, code: str) -> Verdict:
         resuming = self._section.asynchronous.enabled and call.operation in ("resume", "restore")
-        if code == "INVALID_SESSION" or (status == 404 and call.operation not in ("start", "fetch")):
+        if code == "INVALID_SESSION" or (answer.status == 401 and resuming and code):
             return Verdict.LOST
-        if status == 401 and resuming:
-            return Verdict.LOST
-        if status == 429:
+        if answer.status == 429:
             return Verdict.THROTTLED
-        good = 200 <= status < 300 and code in ("SUCCESS", 0, "0", "")
-        return Verdict.GOOD if good else Verdict.BAD
+        return Verdict.GOOD if answer.good and code in _WELL else Verdict.BAD
 
     def _with_error(self, response: Response, status: WireStatus) -> Response:
-        code = "" if status.code in (None, 0, 1) else str(status.code)
+        code = "" if status.code in _WELL else status.code
         if not (code or status.message):
             return response
         error: Json = {"code": f"{self._section.type}-{code}" if code else "", "text": status.message or ""}
@@ -231,21 +244,25 @@ class NexusV3:
 
     def _arrivals(self, data: WireData, body: Any) -> tuple[Arrival, ...]:
         originals = listed(body.get("data"), "messages")
-        return tuple(
-            Arrival(self._message(message, original), _original(message, original), rank(message.index))
-            for message, original in zip(data.messages or (), originals, strict=True)
-        )
+        found = zip(data.messages or (), originals, strict=True)
+        return tuple(self._arrival(message, original) for message, original in found)
 
-    def _message(self, message: WireMessage, original: Json) -> Message:
+    def _arrival(self, message: WireMessage, original: Any) -> Arrival:
+        sender = (message.party or _NOBODY).sender
+        read = self._message(message, original, sender)
+        return Arrival(read, _original(original, sender), rank(message.index))
+
+    def _message(self, message: WireMessage, original: Any, sender: Sender) -> Message:
         typing = message.type in ("TypingStarted", "TypingStopped")
-        kept = {key: value for key, value in original.items() if key not in _NORMALISED}
+        said = original if isinstance(original, dict) else {}
+        kept = {key: value for key, value in said.items() if key not in _NORMALISED}
         if isinstance(message.content, list):
             kept["content"] = [self._resolved(item) for item in message.content]
         return Message(
             index=None if message.index is None else str(message.index).replace("-", ""),
             type=TYPES.get(message.type, message.type),
             text=(message.url if message.type == "PushUrl" and message.url else message.text) or "",
-            sender=(message.party or WireParty()).sender,
+            sender=sender,
             timestamp=message.utc_time or 0,
             user_data=message.user_data or {},
             is_typing=message.type == "TypingStarted" if typing else None,
@@ -274,13 +291,13 @@ class NexusV3:
         return "POST", "", bracketed("data", data)
 
     def _session(self, call: Call) -> str:
-        return f"/{quote(call.session_data.session_id, safe='')}"
+        return f"/{segment(call.session_data.session_id)}"
 
     def _refresh(self, call: Call) -> Target:
         query = ""
         if call.fields.get("catch_up"):
             seen = call.fields["position"]
-            query = "?" + urlencode({"index": BEFORE_ALL if seen == 1 else str(seen)})
+            query = "?" + parameters({"index": BEFORE_ALL if seen == 1 else str(seen)})
         return "GET", f"{self._session(call)}/messages{query}", []
 
     def _restore(self, call: Call) -> Target:
@@ -295,7 +312,7 @@ class NexusV3:
         """Ask for a page: the newest one, or the one that ends with the index `before`."""
         before = call.fields.get("before")
         query = {**({} if before is None else {"index": str(before)}), "count": str(count)}
-        return "GET", f"{self._session(call)}/messages?{urlencode(query)}", []
+        return "GET", f"{self._session(call)}/messages?{parameters(query)}", []
 
     def _post(self, call: Call, kind: str) -> Target:
         data = {"type": kind, "text": str(call.fields.get("message") or "")}
@@ -311,7 +328,7 @@ class NexusV3:
         return self._post(call, "TypingStopped")
 
     def _disconnect(self, call: Call) -> Target:
-        return "DELETE", f"{self._session(call)}/participants/{quote(call.session_data.participant_id, safe='')}", []
+        return "DELETE", f"{self._session(call)}/participants/{segment(call.session_data.participant_id)}", []
 
     def _update_data(self, call: Call) -> Target:
         return "PUT", f"{self._session(call)}/userdata", bracketed("data", call.fields["user_data"])
@@ -367,17 +384,18 @@ def _place(body: Any) -> tuple[int, ...] | None:
     return rank(index) if isinstance(index, int | str) else None
 
 
-def _original(message: WireMessage, original: Json) -> Json:
-    """The wire's object, its sender named as on the bus."""
+def _original(original: Any, sender: Sender) -> Any:
+    """The wire's object, its sender named as on the bus; what is no object, or no sender, stays as it came."""
+    if not isinstance(original, dict) or not isinstance(original.get("from") or {}, dict):
+        return original
     party: Mapping[str, Any] = original.get("from") or {}
-    sender = (message.party or WireParty()).sender
     return {**original, "from": {**party, "name": sender.name, "id": sender.id, "type": sender.type}}
 
 
-def _lack(call: Call, data: WireData) -> str:
-    """What a good answer must have and this one has not."""
-    if call.operation in ("start", "resume") and not data.client_token:
-        return "Object missing required field `clientToken` - at `$.data`"
-    if call.operation in ("refresh", "restore", "history") and data.messages is None:
-        return "Object missing required field `messages` - at `$.data`"
-    return ""
+def _own(body: Any, envelope: WireEnvelope) -> bool:
+    """Whether a body is the application's own: its code is a text, or it has data; others come from between."""
+    if not isinstance(body, dict):
+        return False
+    status = body.get("status")
+    coded = isinstance(status, dict) and isinstance(status.get("code"), str)
+    return coded or envelope.data is not None

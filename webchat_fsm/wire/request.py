@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from email.utils import parsedate_to_datetime
 from typing import Any, Protocol
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
-import msgspec
 from msgspec import Struct, field
 
 from webchat_fsm.core.facts import Reply, Verdict
@@ -62,6 +62,16 @@ class HttpAnswer(Struct, frozen=True, kw_only=True):
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
 
+    @property
+    def good(self) -> bool:
+        """True for a status of success."""
+        return 200 <= self.status < 300
+
+    @property
+    def content_type(self) -> str:
+        """The media type with its parameters, empty where it is not named."""
+        return self.headers.get("content-type", "")
+
     def __repr__(self) -> str:
         return f"HttpAnswer({self.status}: {len(self.body)} bytes)"
 
@@ -83,47 +93,101 @@ def bare(url: str) -> str:
     return url.partition("?")[0]
 
 
+UNESCAPED = "!*'()"
+"""What `encodeURIComponent` leaves as it is, beyond what Python does."""
+
+
 def form(fields: list[tuple[str, str]]) -> bytes:
-    """A urlencoded body."""
-    return urlencode([(scalars(name), scalars(value)) for name, value in fields]).encode("ascii")
+    """Encode fields as an urlencoded body, byte for byte as jQuery's `ajax` sends them."""
+    return urlencode([(scalars(name), scalars(value)) for name, value in fields], safe=UNESCAPED).encode("ascii")
 
 
-def json_body(value: Any) -> bytes:
-    """A JSON body; what JSON does not know is sent as its text."""
-    try:
-        return msgspec.json.encode(value, enc_hook=str)
-    except (UnicodeEncodeError, TypeError):
-        return msgspec.json.encode(_all_scalars(value), enc_hook=str)
+def segment(text: str) -> str:
+    """Quote a text as one segment of a path, whatever it holds."""
+    return quote(scalars(text), safe="")
 
 
-def _all_scalars(value: Any) -> Any:
-    if isinstance(value, str):
-        return scalars(value)
-    if isinstance(value, Mapping):
-        return {scalars(str(key)): _all_scalars(inner) for key, inner in value.items()}
-    return [_all_scalars(inner) for inner in value] if isinstance(value, list | tuple) else value
+def parameters(fields: Mapping[str, str]) -> str:
+    """Encode fields as the query of an address."""
+    return urlencode({scalars(name): scalars(value) for name, value in fields.items()})
 
 
 def part(call: Call) -> FilePart:
     """The file of an upload, its bytes read by the shell."""
     file: FileToSend = call.fields["file"]
-    return FilePart(name=file.name, content=call.fields["content"], content_type=file.content_type)
+    return FilePart(name=scalars(file.name), content=call.fields["content"], content_type=file.content_type)
 
 
 def bracketed(name: str, value: Any) -> list[tuple[str, str]]:
-    """A value as form fields with bracketed nesting: ``userData[a][b]``; empty objects vanish."""
+    """Spell a value as form fields, nested in brackets as jQuery 3's `param` does it (`traditional` off).
+
+    An element of a list has empty brackets where it is a plain value or nothing, and its number where it is an object,
+    as `userData[cart][0][sku]`; empty mappings and lists vanish. A name that ends in empty brackets already, as under
+    an empty key, takes the elements of a list as their texts.
+    """
     if isinstance(value, Mapping):
-        return [pair for key, inner in value.items() for pair in bracketed(f"{name}[{key}]", inner)]
-    if isinstance(value, list | tuple):
-        return [pair for inner in value for pair in bracketed(f"{name}[]", inner)]
-    return [(name, text(value))]
+        return [pair for key, inner in value.items() for pair in bracketed(f"{name}[{_key(key)}]", inner)]
+    if not isinstance(value, list | tuple):
+        return [(name, text(value))]
+    if name.endswith("[]"):
+        return [(name, text(inner)) for inner in value]
+    numbered = [("" if _is_plain(inner) else place, inner) for place, inner in enumerate(value)]
+    return [pair for place, inner in numbered for pair in bracketed(f"{name}[{place}]", inner)]
+
+
+def _key(key: Any) -> str:
+    return "null" if key is None else text(key)
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether JavaScript would not call a value an object; a date, a `Decimal` and the like are objects."""
+    return isinstance(value, str | int | float | None)
 
 
 def text(value: Any) -> str:
-    """A form value: JavaScript's spelling of true, false and null."""
+    """Spell a form value as JavaScript does: `true`, nothing for null, `1` for 1.0, `1e+21`.
+
+    An integer beyond 2**53 keeps its digits, which JavaScript would round away. Raises `ValueError` for an integer of
+    more than 4300 digits.
+    """
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, float):
+        return _number(value)
+    if isinstance(value, Mapping):
+        return "[object Object]"
+    if isinstance(value, list | tuple):
+        return ",".join(text(inner) for inner in value)
     return "" if value is None else str(value)
+
+
+def _number(value: float) -> str:
+    """Spell a float as ECMAScript's Number::toString does: the shortest digits, plain from 1e-6 up to 1e21."""
+    if not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    mantissa, _, exponent = float.__repr__(abs(value)).partition("e")
+    whole, _, fraction = mantissa.partition(".")
+    digits = (whole + fraction).lstrip("0")
+    point = len(digits) - len(fraction) + int(exponent or 0)
+    digits = digits.rstrip("0")
+    sign = "-" if value < 0 else ""
+    return sign + _placed(digits, point) if digits else "0"
+
+
+def _placed(digits: str, point: int) -> str:
+    """Put the decimal point behind so many digits, or write an exponent where that is too far away."""
+    if not -6 < point <= 21:
+        fraction = f".{digits[1:]}" if digits[1:] else ""
+        return f"{digits[0]}{fraction}e{point - 1:+d}"
+    if point <= 0:
+        return f"0.{'0' * -point}{digits}"
+    fraction = f".{digits[point:]}" if digits[point:] else ""
+    return digits[:point].ljust(point, "0") + fraction
+
+
+def answered(answer: HttpAnswer, url: str) -> Response:
+    """The response for an answer that was not read: its status, and the beginning of its body as a text."""
+    return Response(status=answer.status, body=answer.body[:1000].decode("utf-8", "replace"), url=bare(url))
 
 
 def silent(request_url: str, error: TransportError) -> Reply:
@@ -141,12 +205,18 @@ def unreadable(call: Call, response: Response, why: str) -> Reply:
     return Reply(verdict=Verdict.BAD, response=told, error=error)
 
 
-def decoded(body: bytes) -> tuple[Any, str]:
-    """A JSON body, or its text and why it is none."""
-    try:
-        return msgspec.json.decode(body), ""
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        return body[:1000].decode("utf-8", "replace"), f"no JSON ({error})"
+def refused_between(call: Call, answer: HttpAnswer, response: Response) -> Reply:
+    """Read a status that does not come with the application's own body: the word of something in between.
+
+    Nothing has become of the chat by it. A gateway that was given no good answer, or none in time, may have handed the
+    request on: its `error` leaves a send unconfirmed.
+    """
+    error = None
+    if answer.status in (502, 504) and not response.errors:
+        error = TransportError(
+            f"{call.operation}: no word of the chat server: HTTP status {answer.status}", response=response
+        )
+    return Reply(verdict=Verdict.BAD, response=response, error=error, retry_after=retry_after(answer))
 
 
 def listed(body: Any, key: str) -> list[Any]:

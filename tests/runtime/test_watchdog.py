@@ -1,0 +1,174 @@
+"""A chat that should poll and does not is seen, and set going again."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from webchat_fsm import ManualDriver, ThreadDriver, WebChatService
+from webchat_fsm.lifecycle.table import Transport
+from webchat_fsm.server import ChatServer
+from webchat_fsm.testing import EmbeddedHttp, TestServer, Timeline
+from webchat_fsm.testing.bench import CONFIGS
+
+
+class Offset:
+    """The real clock, ahead by as much as a test says."""
+
+    def __init__(self, clock):
+        self._clock, self.ahead = clock, 0.0
+
+    def timer(self):
+        return self._clock.timer() + self.ahead
+
+    def wall(self):
+        return self._clock.wall() + self.ahead
+
+    def __getattr__(self, name):
+        return getattr(self._clock, name)
+
+
+class Losing:
+    """An `http=` whose polls never come back, or take their worker with them, as often as a test says."""
+
+    def __init__(self, inner):
+        self._inner = inner
+        self.lose = self.hang = 0
+        self.polls = 0
+        self.free = threading.Event()
+        self.hanging = threading.Event()
+
+    def send(self, request):
+        if request.operation in ("refresh", "connect"):
+            self.polls += 1
+            if self.hang:
+                self.hang -= 1
+                self.hanging.set()
+                self.free.wait(20.0)
+        return self._inner.send(request)
+
+    def cut(self):
+        self.free.set()
+        self._inner.cut()
+
+    def close(self):
+        self._inner.close()
+
+
+@contextmanager
+def chatting(transport: Transport = Transport.V2) -> Iterator[tuple[WebChatService, Losing, ThreadDriver, ChatServer]]:
+    """A chat in threads of its own, on a clock that can be moved."""
+    driver = ThreadDriver()
+    driver.clock = Offset(driver.clock)
+    server = ChatServer()
+    http = Losing(EmbeddedHttp(server, driver.clock))
+    config = {**CONFIGS[transport], "pollRateMin": 100, "pollRateMax": 100, "pollRate": 100}
+    chat = WebChatService(config, http=http, driver=driver)
+    try:
+        with chat:
+            chat.start_chat(nickname="Jonny")
+            yield chat, http, driver, server
+    finally:
+        http.free.set()
+        driver.close()
+
+
+def test_a_poll_that_never_returns_is_given_up_and_its_late_answer_taken(eventually):
+    with chatting() as (chat, http, driver, server):
+        agent = server.agent("Ann").join()
+        http.hang = 1
+        assert http.hanging.wait(10.0)
+        assert chat.health().stalled is None
+        driver.clock.ahead = 600.0
+        assert chat.health().stalled > 500
+        polls = http.polls
+        driver.look()
+        eventually(lambda: http.polls > polls)
+        assert chat.health().stalled is None
+        agent.say("while it hung")
+        eventually(lambda: "while it hung" in texts(chat))
+        http.free.set()
+        agent.say("afterwards")
+        eventually(lambda: "afterwards" in texts(chat))
+        assert texts(chat) == ["while it hung", "afterwards"]
+        assert chat.state == "polling"
+
+
+def test_a_poll_whose_worker_was_lost_is_made_again(eventually, monkeypatch):
+    with chatting() as (chat, http, driver, _server):
+        engine, lost = chat._engine, threading.Event()
+        run_timer = engine.run_timer
+
+        def lose(timer):
+            if not lost.is_set():
+                lost.set()
+                raise SystemExit("the worker is lost")
+            return run_timer(timer)
+
+        monkeypatch.setattr(engine, "run_timer", lose)
+        assert lost.wait(10.0)
+        eventually(lambda: not engine.timers())
+        driver.clock.ahead = 600.0
+        assert chat.health().stalled > 500
+        polls = http.polls
+        driver.look()
+        eventually(lambda: http.polls > polls + 1)
+        assert chat.health().stalled is None
+
+
+def texts(chat):
+    return [message.text for message in chat.get_transcript().messages if message.type == "Message"]
+
+
+def test_the_time_keeper_looks_by_itself(eventually):
+    with chatting() as (_chat, http, driver, _):
+        http.hang = 1
+        assert http.hanging.wait(10.0)
+        polls = http.polls
+        driver.clock.ahead = 600.0
+        driver._look_at = 0.0
+        with driver._mutex:
+            driver._changed.notify_all()
+        eventually(lambda: http.polls > polls)
+
+
+def test_a_look_costs_a_healthy_chat_nothing():
+    with chatting() as (chat, _http, driver, _):
+        for _ in range(100):
+            driver.look()
+        assert len(driver._heap) <= 2
+        assert chat.health().stalled is None
+
+
+@pytest.mark.parametrize("transport", Transport)
+def test_nothing_stalls_in_virtual_time(transport):
+    timeline = Timeline()
+    server = TestServer(timeline)
+    chat = server.client(transport)
+    chat.open()
+    chat.start_chat(nickname="Jonny")
+    for _ in range(40):
+        timeline.advance(7.3)
+        assert chat.health().stalled is None
+    chat.stop_poll() if transport.polls else None
+    timeline.advance(1000)
+    assert chat.health().stalled is None
+    chat.close()
+
+
+def test_a_manual_driver_shows_what_has_stalled():
+    timeline = Timeline()
+    chat = TestServer(timeline).client()
+    assert isinstance(timeline.driver, ManualDriver)
+    chat.open()
+    chat.start_chat(nickname="Jonny")
+    timeline.advance(1)
+    chat._engine.take_due(timeline.clock.timer() + 100)  # the jobs are thrown away
+    timeline.advance(1000)
+    assert chat.health().stalled > 600
+    assert chat.step()
+    assert chat.health().stalled is None
+    chat.close()

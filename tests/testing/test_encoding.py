@@ -1,0 +1,288 @@
+"""Any text, in any place: the chat goes as it does without a recorder, the recording reads back and replays."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import math
+import re
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from webchat_fsm import Bus, FileStore, WebChatService
+from webchat_fsm.lifecycle.encoding import json_to_keep, json_to_read, json_to_send, jsonable, read_json, spelling, utf8
+from webchat_fsm.lifecycle.events import EVENTS, MessageReceived
+from webchat_fsm.lifecycle.table import Transport
+from webchat_fsm.server import HttpRequest
+from webchat_fsm.server.forms import read_fields
+from webchat_fsm.testing import Recorder, Recording, TestServer, Timeline, replay
+from webchat_fsm.testing.bench import CONFIGS
+
+ODD = "half \ud83d, \udc80, \x00, \u2028, \x85, \ufeff, \U0001f642, \r\n"
+TEXTS = st.text(st.characters() | st.sampled_from('\ud83d\udc80\udcff\x00\u2028\x85\ufeff\r\n"\\{}[]'), max_size=12)
+KEYS = st.text(max_size=5) | st.integers() | st.none() | st.floats()
+LEAVES = TEXTS | st.integers() | st.floats() | st.booleans() | st.none() | st.binary(max_size=4)
+VALUES = st.recursive(
+    LEAVES, lambda one: st.lists(one, max_size=3) | st.dictionaries(KEYS, one, max_size=3), max_leaves=8
+)
+
+
+class Named(io.BytesIO):
+    """A small file of an allowed type."""
+
+    name = ""
+
+
+def played(transport: Transport, text: str, store: FileStore | None, recorder: Recorder | None) -> list:
+    """A chat in which a text stands wherever one can stand; what it published, on the bus and for handlers."""
+    timeline = Timeline()
+    server = TestServer(timeline)
+    store = store if store is None else FileStore(store.path.with_name(f"{recorder is None}-{store.path.name}"))
+    http = server.http()
+    chat = WebChatService(CONFIGS[transport], store=store, http=http, driver=timeline.driver, recorder=recorder)
+    heard: list = []
+    bus = Bus()
+    plugin = bus.register_plugin("Listener")
+    for name in EVENTS:
+        plugin.subscribe(f"WebChatService.{name}", lambda event: heard.append((event.name, event.time, event.data)))
+    bus.register(chat)
+    with chat:
+        chat.start_chat(nickname=f"N {text}", subject=text, user_data={text: text, "nested": [{text: [text]}]})
+        agent = server.agent(f"Ann {text}").join()
+        timeline.advance(3)
+        chat.add_prefilter(re.compile(re.escape(text) or "never to be seen"))
+        for act in (
+            lambda: chat.send_message(f"said {text}"),
+            lambda: chat.send_typing(text),
+            lambda: chat.update_user_data({text: [text], "k": text}),
+            lambda: chat.command("sendCustomNotice", {"message": text, "eventAttributes": {text: text}}),
+            lambda: chat.command("sendFile", {"files": [named(f"{text}.png")]}),
+            lambda: agent.say(f"agent {text}"),
+        ):
+            act()
+            timeline.advance(2)
+        chat.end_chat()
+    server.close()
+    return heard
+
+
+def named(name: str) -> Named:
+    file = Named(b"x")
+    file.name = name
+    return file
+
+
+def comparable(heard: list) -> list:
+    """What was heard, without the ids that each run draws anew."""
+    return [(name, time, [_said(message) for message in data.get("messages", ())]) for name, time, data in heard]
+
+
+def _said(message: dict) -> tuple:
+    return message["type"], message["text"], message["from"]["name"], repr(message["userData"])
+
+
+@pytest.mark.parametrize("transport", Transport)
+def test_any_text_goes_as_without_a_recorder(transport, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("texts")
+    numbers = iter(range(10_000))
+
+    @settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+    @example(ODD)
+    @example("\ud83d")
+    @example("")
+    @given(TEXTS)
+    def check(text):
+        number = next(numbers)
+        recorder = Recorder(folder / f"{number}.jsonl")
+        recorded = played(transport, text, FileStore(folder / f"{number}.json"), recorder)
+        assert comparable(recorded) == comparable(played(transport, text, FileStore(folder / f"{number}.json"), None))
+        recording = Recording.read(folder / f"{number}.jsonl")
+        assert recording.torn is None
+        assert replay(recording).check().same
+
+    check()
+
+
+@settings(max_examples=200)
+@example({"half": "\ud83d", "big": 10**5000, "nan": math.nan, (1, 2): {3}, None: object()})
+@given(VALUES)
+def test_the_encoder_takes_any_value(value):
+    for encode in (json_to_keep, json_to_send, json_to_read):
+        encoded = encode(value)
+        json.loads(encoded)
+        assert b"\n" not in encoded or encode is json_to_read
+    json_to_send(value).decode()
+
+
+JSON = st.recursive(
+    TEXTS | st.integers(-(2**53), 2**53) | st.booleans() | st.none() | st.floats(allow_nan=False, allow_infinity=False),
+    lambda one: st.lists(one, max_size=3) | st.dictionaries(TEXTS, one, max_size=3),
+)
+
+
+@settings(max_examples=200)
+@given(JSON)
+def test_what_is_kept_reads_back_as_it_was(value):
+    assert read_json(json_to_keep(value)) == value
+    assert read_json(json_to_read(value)) == value
+    assert read_json(json_to_keep(value).decode()) == value
+
+
+def endless():
+    value = {}
+    value["self"] = [value]
+    return value
+
+
+def deep(levels):
+    value = 1
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+def doubling(levels):
+    value = []
+    for _ in range(levels):
+        value = [value, value]
+    return value
+
+
+class Hostile:
+    """An object whose every spelling raises."""
+
+    def __str__(self):
+        raise ZeroDivisionError
+
+    __repr__ = __str__
+
+
+@pytest.mark.parametrize(
+    "value", [endless(), deep(5000), Hostile(), {Hostile(): 1}, [10**5000, "\ud83d"], {"a": endless()}]
+)
+def test_a_value_without_end_is_cut_off(value):
+    assert read_json(json_to_keep(value)) is not None
+    assert read_json(json_to_send(value)) is not None
+    assert spelling(value)
+
+
+def test_a_value_that_doubles_at_each_level_is_cut_off():
+    assert read_json(json_to_keep(jsonable(["\ud83d", doubling(60)])))
+
+
+def test_user_data_without_end_are_refused(webchat):
+    for given_data in (endless(), {"a": deep(5000)}, {"a": doubling(60)}, {"n": 10**5000}):
+        with pytest.raises(ValueError, match="cannot be written down"):
+            webchat.update_user_data(given_data)
+
+
+@pytest.mark.parametrize("text", ["\ud83d", "a\udc80b", ODD])
+def test_what_is_sent_has_no_lone_surrogates(text):
+    sent = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    assert utf8(text).decode() == sent
+    assert json.loads(json_to_send({text: text})) == {sent: sent}
+
+
+def test_the_server_reads_half_an_emoji_in_json():
+    request = HttpRequest("POST", "/", {"content-type": "application/json"}, rb'{"message": "\ud83d"}')
+    assert read_fields(request) == {"message": "\ud83d"}
+
+
+# -- what a diagnostic raises ------------------------------------------------------------------------------------------
+
+METHODS = ("begun", "stepped", "requested", "answered", "flush")
+
+
+class Failing(Recorder):
+    """A recorder of which one method raises."""
+
+    def __init__(self, method: str, error: Exception) -> None:
+        super().__init__()
+
+        def fail(*given):
+            raise error
+
+        setattr(self, method, fail)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("transport", Transport)
+def test_a_recorder_that_raises_stops_alone(transport, method, caplog):
+    recorder = Failing(method, RuntimeError("broken"))
+    assert comparable(played(transport, "x", None, recorder)) == comparable(played(transport, "x", None, None))
+    lines = [record for record in caplog.records if f"the recorder failed in {method}" in record.message]
+    assert len(lines) == 1
+
+
+def test_a_recorder_whose_file_is_gone_stops_with_one_line(tmp_path, caplog):
+    path = tmp_path / "folder" / "chat.jsonl"
+    path.parent.mkdir()
+    recorder = Recorder(path)
+    path.unlink()
+    path.parent.rmdir()
+    assert played(Transport.V2, "x", None, recorder)
+    assert len([record for record in caplog.records if "the recording ends here" in record.message]) == 1
+
+
+class RaisingHandler(logging.Handler):
+    def handle(self, record):
+        raise ZeroDivisionError("handler")
+
+
+class RaisingFilter(logging.Filter):
+    def filter(self, record):
+        raise ZeroDivisionError("filter")
+
+
+@pytest.mark.parametrize("transport", Transport)
+@pytest.mark.parametrize("kind", ["handler", "filter", "root"])
+def test_a_log_that_raises_reaches_no_chat(transport, kind, capsys):
+    log = logging.getLogger() if kind == "root" else logging.getLogger("webchat_fsm")
+    handler, raising, level = RaisingHandler(), RaisingFilter(), log.level
+    log.setLevel(logging.DEBUG)
+    log.addFilter(raising) if kind == "filter" else log.addHandler(handler)
+    try:
+        heard = played(transport, "x", None, None)
+    finally:
+        log.setLevel(level)
+        log.removeFilter(raising)
+        log.removeHandler(handler)
+    assert heard[-1][0] == "WebChatService.ended"
+    assert "ZeroDivisionError" in capsys.readouterr().err
+
+
+def test_a_hook_that_raises_reaches_no_chat():
+    def fail(*given):
+        raise ZeroDivisionError("hook")
+
+    timeline = Timeline()
+    server = TestServer(timeline)
+    chat = server.client(config={"client": {"onHandlerError": fail}})
+    chat.subscribe("messageReceived", fail)
+    with chat:
+        chat.register_pre_processor(fail)
+        chat.start_chat(nickname="Jonny")
+        server.agent("Ann").join().say("Hello")
+        timeline.advance(5)
+        assert [message.text for message in chat.get_transcript().messages if message.text] == ["Hello"]
+        assert chat.health().failures == 0
+
+
+def test_an_event_without_a_bus_form_reaches_no_chat(monkeypatch, webchat_server, webchat_timeline):
+    def fail(*given):
+        raise ZeroDivisionError("no form")
+
+    chat = webchat_server.client()
+    bus = Bus()
+    bus.register(chat)
+    monkeypatch.setattr(MessageReceived, "item", fail)
+    with chat:
+        chat.start_chat(nickname="Jonny")
+        webchat_server.agent("Ann").join().say("Hello")
+        webchat_timeline.advance(5)
+        assert chat.state == "polling"
+        assert chat.health().defects == 1
+        assert chat.health().failures == 0

@@ -1,0 +1,192 @@
+"""Bytes become text as a browser decodes it, and no number, nesting or half surrogate condemns an answer."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.wire.test_gms_v2 import call, dialect
+from webchat_fsm.core.facts import Verdict
+from webchat_fsm.wire.correspondence import FrameError, messages
+from webchat_fsm.wire.decoding import (
+    MOST_DEEP,
+    NO_NUMBER,
+    TOO_DEEP,
+    elements,
+    encoding_of,
+    object_in,
+    read_json,
+    text_of,
+)
+from webchat_fsm.wire.request import HttpAnswer
+
+
+@pytest.mark.parametrize(
+    ("body", "charset", "text"),
+    [
+        ("Grüße €".encode(), "", "Grüße €"), ("Grüße €".encode(), "utf-8", "Grüße €"), ("ü".encode(), "UTF8", "ü"),
+        (b"\xef\xbb\xbfa", "", "a"), (b"\xef\xbb\xbf\xc3\xbc", "iso-8859-1", "ü"), (b"\xef\xbb\xbf", "", ""),
+        (b"\xff\xfea\x00", "utf-8", "a"), (b"\xfe\xff\x00a", "", "a"), ("aü".encode("utf-16-le"), "utf-16", "aü"),
+        ("aü".encode("utf-16-be"), "utf-16be", "aü"), (b"\xfc\x80\x93", "iso-8859-1", "ü€“"),
+        (b"\x80", "us-ascii", "€"),
+        (b"\x81\x9d", "latin1", "\x81\x9d"), (b"\xfc", "windows-1252", "ü"), (b"\xfe", "iso-8859-9", "ş"),
+        ("ж".encode("cp1251"), "windows-1251", "ж"), ("ж".encode("cp1251"), "x-cp1251", "ж"),
+        ("ж".encode("koi8-r"), "koi8-r", "ж"),
+        ("汉€".encode("gb18030"), "gb2312", "汉€"), ("日①".encode("cp932"), "shift_jis", "日①"),
+        ("日".encode("cp932"), "x-sjis", "日"),
+        ("漢".encode("big5"), "big5", "漢"), ("한".encode("cp949"), "ks_c_5601-1987", "한"),
+        ("日".encode("euc_jp"), "euc-jp", "日"),
+        (b"a\xffb\xe2\x82", "", "a\ufffdb\ufffd"), (b"\xed\xa0\xbd", "", "\ufffd\ufffd\ufffd"),
+        (b"a", "no-such-charset", "a"),
+        ("ü".encode(), "rot13", "ü"), ("ü".encode(), "unicode_escape", "ü"), ("ü".encode(), "utf-7", "ü"),
+        ("ü".encode(), "idna", "ü"),
+    ],
+)  # fmt: skip
+def test_bytes_are_decoded_as_in_a_browser(body, charset, text):
+    for spelling in (f"application/json;charset={charset}", f'text/plain; x=y; Charset = "{charset.upper()}"; a=b'):
+        assert text_of(body, spelling if charset else "application/json") == text
+
+
+@pytest.mark.parametrize(
+    "content_type", ["", "charset=", ";charset=", "a;charset=\x00", "a;charset=" + "x" * 9000, "a;charset=.."]
+)
+def test_a_charset_that_names_nothing_is_utf_8(content_type):
+    assert encoding_of(content_type) == "utf-8"
+
+
+SPOILT = {
+    "half a surrogate": (rb'{"a": "half \ud83d", "b": 1}', {"a": "half \ud83d", "b": 1}, ()),
+    "the other half": (rb'{"a": "\udc4d", "b": 1}', {"a": "\udc4d", "b": 1}, ()),
+    "two halves": (rb'{"a": "\ud83d\udc4d \ud83d", "b": 1}', {"a": "👍 \ud83d", "b": 1}, ()),
+    "NaN": (b'{"a": NaN, "b": 1}', {"a": None, "b": 1}, (NO_NUMBER,)),
+    "Infinity": (b'{"a": [-Infinity, Infinity], "b": 1}', {"a": [None, None], "b": 1}, (NO_NUMBER,)),
+    "1e999": (b'{"a": 1e999, "b": 1.5}', {"a": None, "b": 1.5}, (NO_NUMBER,)),
+    "5,000 digits": (b'{"a": -%s, "b": 1}' % (b"7" * 5000), {"a": None, "b": 1}, (NO_NUMBER,)),
+    "a line break in a text": (b'{"a": "x\ny\x00", "b": 1}', {"a": "x\ny\x00", "b": 1}, ()),
+    "bytes that are none": (b'{"a": "\xff", "b": 1}', {"a": "\ufffd", "b": 1}, ()),
+}
+
+
+@pytest.mark.parametrize("name", SPOILT)
+def test_what_a_strict_parser_refuses_costs_one_value(name):
+    body, value, misread = SPOILT[name]
+    assert read_json(body) == (value, "", misread)
+
+
+@pytest.mark.parametrize(
+    ("opening", "closing"),
+    [("[", "]"), ('{"x":', "}"), ('[{"x":', "}]"), ('["]",', "]"), (r'["\"]",', "]"), ("[[],", "]")],
+)
+@pytest.mark.parametrize("count", [MOST_DEEP + 1, 900, 10_000])
+def test_nesting_beyond_the_bound_costs_what_lies_beyond(opening, closing, count):
+    deep = opening * count + "0" + closing * count
+    document = read_json(b'{"before": 1, "deep": %s, "after": [2]}' % deep.encode())
+    assert (document.value["before"], document.value["after"], document.misread) == (1, [2], (TOO_DEEP,))
+    depth, found = 0, document.value
+    while isinstance(found, dict | list) and found:
+        found = found.get("deep", found.get("x")) if isinstance(found, dict) else found[-1]
+        depth += 1
+    assert (depth, found) == (MOST_DEEP, None)
+
+
+def test_nesting_within_the_bound_is_read_whole():
+    inner = MOST_DEEP - 1
+    assert read_json(b'{"a": ' + b"[" * inner + b'"]]]"' + b"]" * inner + b"}").misread == ()
+    wide = json.dumps([[{"a": "["}]] * 500).encode()
+    assert read_json(wide) == (json.loads(wide), "", ())
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b'{"a": ', b"[" * 100_000, b'{"a": "', b'{"a": "\\', b"<html>", b"\xff\xfe\x00"]
+)
+def test_what_is_no_json_says_so_and_keeps_its_beginning(body):
+    value, fault, _ = read_json(body)
+    assert isinstance(value, str)
+    assert fault.startswith("no JSON (")
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        b"[" * 2_000_000, b'{"a":' * 400_000, b'"\\' * 1_000_000, b'["' + b'\\"' * 1_000_000,
+        b"[" + b"1e999," * 200_000 + b"1]",
+        b"[" + b"[]," * 300_000 + b"NaN]", b"7" * 2_000_000,
+    ],
+    ids=["arrays", "objects", "torn texts", "a torn text", "numbers", "small arrays", "a number"],
+)  # fmt: skip
+def test_a_hostile_body_is_read_in_linear_time(hostile):
+    """Each takes a second at most here; what grows faster than the body would take minutes."""
+    assert len(read_json(hostile)) == 3
+
+
+@given(st.recursive(st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False, allow_infinity=False) | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=8))  # fmt: skip  # noqa: E501
+@settings(max_examples=100, deadline=None)
+def test_good_json_is_read_alike_with_and_without_a_mark(value):
+    body = json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass")
+    assert read_json(b"\xef\xbb\xbf" + body) == read_json(body) == (value, "", ())
+
+
+@given(
+    st.binary(max_size=60),
+    st.sampled_from(["", "a;charset=utf-16", "a;charset=gbk", "a;charset=latin1", "a;charset=euc-kr"]),
+)
+@settings(max_examples=150, deadline=None)
+def test_any_bytes_are_read_somehow(body, content_type):
+    document = read_json(body, content_type)
+    assert document.fault or not isinstance(document.value, bytes)
+
+
+@given(
+    st.lists(
+        st.recursive(st.none() | st.text(max_size=5), lambda inner: st.lists(inner, max_size=3), max_leaves=5),
+        max_size=5,
+    )
+)
+@settings(max_examples=100, deadline=None)
+def test_an_array_is_cut_into_its_elements(values):
+    assert [json.loads(one) for one in elements(json.dumps(values))] == values
+
+
+def test_json_text_in_a_member_may_hold_half_a_surrogate():
+    assert object_in('{"a": "\ud83d"}') == {"a": "\ud83d"}
+    assert [object_in(odd) for odd in (None, 5, "", "{", "[1]", '"{"', {"a": 1})] == [None] * 7
+
+
+# -- in answers and frames ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "value", [b"NaN", b"1e999", b"7" * 5000, b"[" * 10_000 + b"]" * 10_000, rb'"\ud83d"', b'"\xff"']
+)
+def test_one_such_value_costs_one_member_of_one_event(value):
+    body = b'{"statusCode":0,"messages":[{"type":"a","index":1,"text":"x"},{"index":2,"text":%s,"type":"b"}]}' % value
+    read = dialect().reply(call("refresh"), HttpAnswer(status=200, body=body))
+    assert read.verdict is Verdict.GOOD
+    assert [(one.message.type, one.message.index) for one in read.arrivals] == [("a", 1), ("b", 2)]
+    assert bool(read.misread) is not value.startswith(b'"')
+
+
+PUSH = b'{"channel":"/chat","data":{"text":"%s"}}'
+
+
+@pytest.mark.parametrize(
+    ("frame", "found"),
+    [
+        (b"\xef\xbb\xbf[" + PUSH % b"a" + b"]", ["/chat"]), (b"\xef\xbb\xbf" + PUSH % b"a", ["/chat"]),
+        (b"[" + PUSH % b"\xff" + b"," + PUSH % rb"\ud83d" + b"]", ["/chat", "/chat"]),
+        (b"[" + PUSH % b"a" + b',5,null,"x",[1],{"channel":"/x","n":NaN}]', ["/chat", "/x"]),
+        (b"[{broken," + b"1]", None), (b"[" + PUSH % b"a" + b",{broken}," + PUSH % b"b" + b"]", ["/chat", "/chat"]),
+        (b'[{"channel":"/x","d":' + b"[" * 9999 + b"]" * 9999 + b"}," + PUSH % b"a" + b"]", ["/x", "/chat"]),
+        (b"<html>", None), (b"[", None), (b"[]", []), (b"", None),
+    ],
+)  # fmt: skip
+def test_a_frame_loses_no_message_for_another(frame, found):
+    if found is None:
+        with pytest.raises(FrameError, match="what the server sent is no array of messages"):
+            messages(frame)
+    else:
+        assert [head.channel for head, _ in messages(frame)] == found
+        assert all(read_json(one).value for _, one in messages(frame))

@@ -1,0 +1,419 @@
+"""An answer is read member by member: what is wrong with one costs nothing beside it, on every wire."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.wire.test_gms_v2 import BASE, IDS, call, reply, start
+from webchat_fsm.config import Config
+from webchat_fsm.core.facts import Reply, Verdict
+from webchat_fsm.lifecycle.effects import Call
+from webchat_fsm.lifecycle.words import SessionData
+from webchat_fsm.wire import lenient
+from webchat_fsm.wire.cometd import CometD
+from webchat_fsm.wire.gms_v2 import Envelope, GmsV2, WireEvent, WireLimits, WireParty
+from webchat_fsm.wire.nexus_v3 import NexusV3, WireData, WireEnvelope, WireMessage, WireStatus
+from webchat_fsm.wire.request import HttpAnswer
+
+T0 = 1_790_000_000_000
+ANN = {"nickname": "Ann", "participantId": 2, "type": "Agent"}
+
+
+def event(index: int = 3, **more: Any) -> dict[str, Any]:
+    return {
+        "from": ANN,
+        "index": index,
+        "type": "Message",
+        "utcTime": T0 + index,
+        "text": "x",
+        "userData": {"k": "v"},
+    } | more
+
+
+def only(**more: Any):
+    """The one message of an answer whose event has these members."""
+    read = reply(call("refresh"), {"statusCode": 0, "messages": [event() | more]})
+    assert read.verdict is Verdict.GOOD
+    return read.arrivals[0].message, read
+
+
+# -- what becomes of one member ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("member", "value", "name", "read"),
+    [
+        ("text", 42, "text", "42"), ("text", 2.0, "text", "2"), ("text", 2.5, "text", "2.5"),
+        ("text", 1e21, "text", "1e+21"),
+        ("text", True, "text", "true"), ("text", False, "text", "false"), ("text", None, "text", ""),
+        ("text", {"type": "quick-replies"}, "text", ""), ("text", [], "text", ""), ("text", "null", "text", "null"),
+        ("type", None, "type", ""), ("type", 7, "type", "7"), ("type", [], "type", ""),
+        ("index", "3", "index", 3), ("index", 3.0, "index", 3), ("index", "", "index", None),
+        ("index", -1, "index", None),
+        ("index", 2.5, "index", None), ("index", True, "index", None), ("index", 2**53, "index", 2**53),
+        ("index", 2**53 + 1, "index", None), ("index", 10**400, "index", None), ("index", None, "index", None),
+        ("utcTime", 1548735832000.5, "timestamp", 1548735832000),
+        ("utcTime", "1548735832000", "timestamp", 1548735832000),
+        ("utcTime", "2019-01-29T04:23:52Z", "timestamp", 1548735832000),
+        ("utcTime", 1.790000003e12, "timestamp", 1790000003000),
+        ("utcTime", "yesterday", "timestamp", 0), ("utcTime", "", "timestamp", 0), ("utcTime", {}, "timestamp", 0),
+        ("userData", [], "user_data", {}), ("userData", '{"a": "b"}', "user_data", {"a": "b"}),
+        ("userData", "a", "user_data", {}),
+        ("userData", "{", "user_data", {}), ("userData", "[1]", "user_data", {}), ("userData", 5, "user_data", {}),
+    ],
+)  # fmt: skip
+def test_a_member_is_read_as_far_as_it_can_be(member, value, name, read):
+    message, whole = only(**{member: value})
+    assert getattr(message, name) == read
+    assert type(getattr(message, name)) is type(read)
+    others = {"text", "type", "index", "timestamp", "user_data", "sender"} - {name}
+    good, _ = only()
+    assert {other: getattr(message, other) for other in others} == {other: getattr(good, other) for other in others}
+    assert whole.arrivals[0].original == event() | {member: value}, "the raw original stays"
+
+
+@pytest.mark.parametrize(
+    ("value", "sender"),
+    [
+        ("system", (0, "", "")), (None, (0, "", "")), ([], (0, "", "")), ("null", (0, "", "")),
+        ({**ANN, "nickname": 7}, (2, "Agent", "7")), ({**ANN, "participantId": 2.5}, ("2.5", "Agent", "Ann")),
+        ({**ANN, "participantId": 2.0}, (2, "Agent", "Ann")), ({**ANN, "participantId": "2"}, ("2", "Agent", "Ann")),
+        ({**ANN, "type": {}}, (2, "", "Ann")), ({**ANN, "participantId": []}, (0, "Agent", "Ann")),
+    ],
+)  # fmt: skip
+def test_a_sender_is_read_member_by_member_too(value, sender):
+    message, _ = only(**{"from": value})
+    assert (message.sender.id, message.sender.type, message.sender.name) == sender
+
+
+@pytest.mark.parametrize("odd", [None, "Notice", 5, [], True, 1.5])
+def test_an_event_that_is_no_object_stands_empty_in_its_place(odd):
+    read = reply(call("refresh"), {"statusCode": 0, "messages": [event(2), odd, event(4)]})
+    assert [arrival.rank for arrival in read.arrivals] == [(2,), None, (4,)]
+    empty = read.arrivals[1]
+    assert (empty.message.type, empty.message.text, empty.message.sender.name, empty.original) == ("", "", "", odd)
+    assert read.misread == (f"messages[]: expected object, got {lenient.kind_of(odd)}",)
+
+
+def test_what_was_not_understood_is_named_once_a_kind_without_its_value():
+    odd = [
+        event(text={"secret": 1}),
+        event(4, text={}),
+        event(5, text=[]),
+        event(6, **{"from": {"type": []}}),
+        event(7, text=7),
+    ]
+    read = reply(call("refresh"), {"statusCode": 0, "messages": odd, "alias": {}, "idleTimerExpire": ""})
+    assert read.misread == (
+        "alias: expected str, got object",
+        "idleTimerExpire: expected number, got str",
+        "messages[].from.type: expected str, got array",
+        "messages[].text: expected str, got array",
+        "messages[].text: expected str, got object",
+    )
+
+
+# -- the envelope ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("member", "value", "name", "read"),
+    [
+        ("idleTimerExpire", "", "idle_time_count_down", None), ("idleTimerExpire", 254.6, "idle_time_count_down", 254),
+        ("idleTimerExpire", "254", "idle_time_count_down", 254), ("nextPosition", "9", "next_position", 9),
+        ("nextPosition", 9.0, "next_position", 9), ("nextPosition", -1, "next_position", None),
+        ("nextPosition", {}, "next_position", None), ("nextPosition", None, "next_position", None),
+        *(("chatEnded", value, "chat_ended", True) for value in (True, 1, 1.0, "true", "1")),
+        *(("chatEnded", value, "chat_ended", False) for value in (False, 0, "false", "0", "", "yes", "TRUE",
+        2, {}, [1], None)),
+        *(("userData", value, "verdict", Verdict.GOOD) for value in ([], "x", 5, None)),
+        *(("statusCode", value, "verdict", Verdict.GOOD) for value in (0, 0.0, "0", None, "", "x", {}, [], True, 1.5)),
+        *(("statusCode", value, "verdict", Verdict.UNAVAILABLE) for value in (1, "1", 1.0)),
+        *(("statusCode", value, "verdict", Verdict.REFUSED) for value in (2, "2", 3, -1, "7")),
+        *(("messages", value, "arrivals", ()) for value in (None, {}, "null", 5, True)),
+    ],
+)  # fmt: skip
+def test_a_member_of_the_envelope_is_read_as_far_as_it_can_be(member, value, name, read):
+    whole = {"statusCode": 0, "messages": [event()], "nextPosition": 4}
+    found = reply(call("refresh"), {**whole, member: value})
+    assert getattr(found, name) == read
+    if member != "messages":
+        assert [arrival.message.text for arrival in found.arrivals] == ["x"]
+
+
+def test_ids_that_are_numbers_are_their_texts():
+    body = {"statusCode": 0, "chatId": 5, "secureKey": "k", "alias": 117, "userId": 75.0, "messages": []}
+    assert reply(start(), body).session_data == SessionData(session_id="5", secure_key="k", alias="117", user_id="75")
+
+
+@pytest.mark.parametrize("lost", ["chatId", "secureKey"])
+@pytest.mark.parametrize("value", [None, "", [], {}])
+def test_a_start_without_what_it_needs_fails(lost, value):
+    body = {"statusCode": 0, "chatId": "c", "secureKey": "k", "messages": [], lost: value}
+    assert reply(start(), body).verdict is Verdict.BAD
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"statusCode": 404, "message": "Resource not found"}, {"statusCode": 3}, {"statusCode": "x"},
+        {"statusCode": None}, {},
+        {"statusCode": True}, {"message": "x"}, {"messages": {}}, [], [{"statusCode": 0}], "text", 5, None,
+        True, {"error": {}},
+    ],
+)  # fmt: skip
+def test_what_is_no_envelope_is_answered_badly_with_its_place(body):
+    read = reply(call("refresh"), body)
+    assert read.verdict is Verdict.BAD
+    assert str(read.error).startswith("refresh: the server's answer cannot be read: expected an envelope, got ")
+    assert str(read.error).endswith(" - at `$`")
+
+
+def test_limits_are_read_member_by_member():
+    said = {
+        "upload-max-files": 5.0,
+        "upload-max-file-size": "x",
+        "upload-max-total-size": -1,
+        "upload-file-types": ["a"],
+    }
+    read = reply(call("limits"), {"statusCode": 0, "messages": [None, {"userData": said}]})
+    limits = read.limits
+    assert (limits.max_files, limits.max_file_size, limits.max_total_size, limits.file_types) == (5, None, None, ())
+    assert "upload-max-file-size: expected position, got str" in read.misread
+    in_text = reply(call("limits"), {"statusCode": "0", "messages": [{"userData": '{"upload-max-files": "3"}'}]})
+    assert in_text.limits.max_files == 3
+
+
+def test_every_declared_member_has_a_reader_and_may_be_left_out():
+    for kind in (Envelope, WireEvent, WireParty, WireLimits, WireEnvelope, WireData, WireMessage, WireStatus):
+        assert lenient._declared(kind)
+        assert lenient.read(kind, {}) == (kind(), ())
+
+
+# -- any value in any member -------------------------------------------------------------------------------------------
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=8)
+    | st.sampled_from(["", "null", "7", "1e3", "{}", "[]", "true", '{"a": 1}', 10**400, -1, 2**53, 1e308]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=6,
+)
+V2 = GmsV2(Config.read({"dataURL": BASE}))
+URL = "https://gms.example/genesys/"
+COMETD = CometD(Config.read({"cometD": {"enabled": True, "cometURL": URL + "cometd", "apiURL": URL + "2/chat-ntf"}}))
+V3 = NexusV3(
+    Config.read(
+        {
+            "transport": {
+                "type": "pureengage-v3-rest",
+                "dataURL": URL + "sessions",
+                "endpoint": "e",
+                "async": {"enabled": True},
+            }
+        }
+    )
+)
+KEYS = {"chatId": "c", "userId": "u", "secureKey": "s", "alias": "1"}
+REMOVED = object()
+
+
+def v2_answer() -> dict[str, Any]:
+    events = [event(index, text=f"text {index}", eventAttributes={"a": 1}) for index in range(1, 5)]
+    return {"statusCode": 0, **KEYS, "chatEnded": False, "nextPosition": 5, "idleTimerExpire": 9, "messages": events}
+
+
+def v3_answer() -> dict[str, Any]:
+    sender = {"type": "Agent", "participantId": "p2", "nickname": "Ann"}
+    more = {
+        "type": "Text",
+        "from": sender,
+        "utcTime": "2026-03-29T01:00:00.000Z",
+        "userData": {},
+        "content": [],
+        "url": "u",
+    }
+    events = [{"index": f"{T0 + index}-0", "text": f"text {index}", **more} for index in range(1, 5)]
+    return {
+        "status": {"code": "SUCCESS", "message": ""},
+        "operationId": "o",
+        "data": {"messages": events, "chatEnded": False},
+    }
+
+
+def by_rest(dialect: Any, operation: str) -> Callable[[Any], Reply]:
+    fields = {"position": 1, "before": "9-0"}
+    asked = Call(
+        operation=operation, fields=fields, session_data=SessionData(session_id="s", participant_id="p", token="t")
+    )
+    return lambda body: dialect.reply(asked, HttpAnswer(status=200, body=json.dumps(body).encode()))
+
+
+def by_push(envelope: Any) -> Reply:
+    own = {"id": "7", "channel": "/meta/connect", "successful": True}
+    pushed = {"channel": "/service/chatV2/customer-support", "data": envelope}
+    asked = Call(operation="connect", fields={"id": "7", "hold": None, "usual": 30.0}, session_data=IDS)
+    (push,) = COMETD.reply(asked, HttpAnswer(status=200, body=json.dumps([pushed, own]).encode())).pushes
+    return push
+
+
+WAYS: dict[str, tuple[Callable[[], dict[str, Any]], Callable[[Any], Reply]]] = {
+    "v2 refresh": (v2_answer, by_rest(V2, "refresh")),
+    "v2 restore": (v2_answer, by_rest(V2, "restore")),
+    "CometD push": (v2_answer, by_push),
+    "v3 refresh": (v3_answer, by_rest(V3, "refresh")),
+    "v3 restore": (v3_answer, by_rest(V3, "restore")),
+    "v3 history": (v3_answer, by_rest(V3, "history")),
+}
+V2_MEMBERS = [
+    "type",
+    "from",
+    "utcTime",
+    "text",
+    "userData",
+    "eventAttributes",
+    "other",
+    "from.nickname",
+    "from.participantId",
+    "from.type",
+]
+V3_MEMBERS = [
+    "type",
+    "from",
+    "utcTime",
+    "text",
+    "url",
+    "userData",
+    "content",
+    "other",
+    "from.nickname",
+    "from.participantId",
+    "from.type",
+]
+CARRIED = {
+    "from": "sender", "from.nickname": "sender", "from.participantId": "sender", "from.type": "sender",
+    "utcTime": "timestamp", "userData": "user_data",
+}  # fmt: skip
+"""The member of a message that a member of the wire is shown in, where the names differ."""
+
+
+def spoil(holder: dict[str, Any], path: str, value: Any) -> None:
+    """Replace a member, or remove it."""
+    *outer, last = path.split(".")
+    for name in outer:
+        holder[name] = dict(holder[name])
+        holder = holder[name]
+    if value is REMOVED:
+        holder.pop(last, None)
+    else:
+        holder[last] = value
+
+
+def members(message: Any, path: str) -> dict[str, Any]:
+    """What a message says, but for what comes from that member of the wire."""
+    names = ("index", "type", "text", "sender", "timestamp", "user_data")
+    spoilt = {path, CARRIED.get(path)} | ({"text"} if path in ("type", "eventAttributes", "url") else set())
+    extra = {name: value for name, value in message.extra.items() if name != path}
+    return {"extra": extra} | {name: getattr(message, name) for name in names if name not in spoilt}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_one_odd_member_of_an_event_costs_nothing_beside_it(way, data):
+    make, read = WAYS[way]
+    good = read(make()).arrivals
+    place = data.draw(st.integers(0, 3))
+    path = data.draw(st.sampled_from(V3_MEMBERS if "v3" in way else V2_MEMBERS))
+    value = data.draw(JSON | st.just(REMOVED))
+    body = make()
+    events = body["data"]["messages"] if "v3" in way else body["messages"]
+    spoil(events[place], path, value)
+    found = read(body)
+    assert found.verdict is Verdict.GOOD
+    assert [arrival.rank for arrival in found.arrivals] == [arrival.rank for arrival in good]
+    for number, (arrival, known) in enumerate(zip(found.arrivals, good, strict=True)):
+        if number != place:
+            assert arrival == known
+        else:
+            assert members(arrival.message, path) == members(known.message, path)
+
+
+@pytest.mark.parametrize("way", WAYS)
+@settings(max_examples=40, deadline=None)
+@given(value=JSON, place=st.integers(0, 3))
+def test_any_value_in_the_place_of_an_event_costs_no_other(way, value, place):
+    make, read = WAYS[way]
+    good, body = read(make()).arrivals, make()
+    (body["data"] if "v3" in way else body)["messages"][place] = value
+    found = read(body)
+    assert found.verdict is Verdict.GOOD
+    assert len(found.arrivals) == 4
+    assert [one for number, one in enumerate(found.arrivals) if number != place] == [
+        one for number, one in enumerate(good) if number != place
+    ]
+
+
+FREE = {
+    "v2": [
+        "chatId",
+        "userId",
+        "secureKey",
+        "alias",
+        "nextPosition",
+        "idleTimerExpire",
+        "userData",
+        "other",
+        "errors",
+        "monitored",
+    ],
+    "v3": ["operationId", "other", "status.message", "data.other", "data.clientToken", "data.nextIndex"],
+}
+"""Members of an envelope that no event depends on."""
+
+
+@pytest.mark.parametrize("way", WAYS)
+@settings(max_examples=40, deadline=None)
+@given(data=st.data())
+def test_one_odd_member_of_an_envelope_costs_no_event(way, data):
+    make, read = WAYS[way]
+    body = make()
+    path = data.draw(st.sampled_from(FREE["v3" if "v3" in way else "v2"]))
+    spoil(body, path, data.draw(JSON | st.just(REMOVED)))
+    if path == "errors":
+        body["errors"] = data.draw(JSON)
+        if "204" in json.dumps(body["errors"]):
+            return  # an answer of its own meaning
+    found = read(body)
+    assert found.verdict is Verdict.GOOD
+    assert found.arrivals == read(make()).arrivals
+
+
+@settings(max_examples=100, deadline=None)
+@given(value=JSON, kind=st.sampled_from([Envelope, WireEvent, WireParty, WireLimits, WireEnvelope, WireMessage]))
+def test_reading_never_fails(value, kind):
+    found, misread = lenient.read(kind, value)
+    assert isinstance(found, kind)
+    assert all(": expected " in kind for kind in misread)
+
+
+@settings(max_examples=100, deadline=None)
+@given(value=JSON, data=st.data())
+def test_a_member_does_not_depend_on_its_neighbours(value, data):
+    """What the strict conversion of the whole takes is the same when it is read on its own."""
+    kind = data.draw(st.sampled_from([Envelope, WireEvent, WireParty, WireMessage, WireStatus]))
+    member = data.draw(st.sampled_from(lenient._declared(kind)))
+    other = data.draw(st.sampled_from([one for one in lenient._declared(kind) if one.read not in (lenient._anything,)]))
+    alone, _ = lenient.read(kind, {member.on_wire: value})
+    if other != member:
+        beside, _ = lenient.read(kind, {member.on_wire: value, other.on_wire: (..., 1)})
+        assert getattr(alone, member.name) == getattr(beside, member.name)

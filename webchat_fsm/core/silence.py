@@ -1,0 +1,41 @@
+"""Whether a state that should poll has stopped polling, which no row of the lifecycle provides for."""
+
+from __future__ import annotations
+
+from webchat_fsm.core.facts import Timer
+from webchat_fsm.core.session import Session
+from webchat_fsm.lifecycle.table import POLLING_ON
+
+CONNECT_GRACE = 10.0
+"""Seconds that the answer to a connect may take beyond the time for which the server holds it."""
+
+LONGEST_PAUSE = 60.0
+"""Seconds between two connects at most."""
+
+SLACK = 5.0
+"""Seconds that a busy machine may be late."""
+
+AGAIN = (Timer.POLL, Timer.CONNECT)
+"""The timers by which a chat goes on."""
+
+
+def patience(session: Session) -> float:
+    """Seconds after which a poll is overdue: the deadline of one, and the longest pause before the next.
+
+    `ajaxTimeout` is at least 1 ms, so that no poll is without a deadline.
+    """
+    settings = session.settings
+    if session.transport.polls:
+        return settings.poll_deadline + max(settings.pace.most, settings.retry_after_cap) + SLACK
+    return session.link.timeout + CONNECT_GRACE + max(LONGEST_PAUSE, settings.retry_after_cap) + SLACK
+
+
+def stalled(session: Session, now: float, since: float) -> float | None:
+    """Seconds without a poll where they are more than `patience`, None where all is well.
+
+    `since` is when the latest of the timers of polling was taken, a moment on their line.
+    """
+    wanted = session.state in POLLING_ON if session.transport.polls else session.state.has_session
+    due = max((session.timers[timer] for timer in AGAIN if timer in session.timers), default=0.0)
+    silent = now - max(session.poll_since, since, due)
+    return silent if session.opened and wanted and silent > patience(session) else None

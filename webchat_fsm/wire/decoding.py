@@ -1,0 +1,218 @@
+"""Bytes become text as a browser decodes it, and JSON becomes a value where a strict parser gives up.
+
+The model is `responseText` of XMLHttpRequest with `JSON.parse` behind it. A good answer is decoded by msgspec at once;
+only where that fails the text is read with bounds of our own, none of which recursion or a huge number can break.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+import math
+import re
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import msgspec
+
+from webchat_fsm.lifecycle.words import Json
+
+MOST_DEEP = 100
+"""Levels of arrays and objects that are read; what lies deeper is null. A bound of our own, as Python's own differs
+from version to version and with the depth of the caller's stack."""
+
+MOST_DIGITS = 4300
+"""Digits of a whole number that are read: the default bound of Python, which takes longer the more there are."""
+
+TOO_DEEP = f"expected at most {MOST_DEEP} levels, got more"
+NO_NUMBER = "expected a number of JSON, got NaN, infinity or one out of range"
+
+_CHARSET = re.compile(r';\s*charset\s*=\s*["\']?\s*(?:x-)?([\w.:-]{1,40})', re.ASCII | re.IGNORECASE)
+
+_MARKS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_BE, "utf-16-be"), (codecs.BOM_UTF16_LE, "utf-16-le"))
+
+_AS_BROWSERS = {
+    "ascii": "cp1252", "iso8859-1": "cp1252", "iso8859-9": "cp1254", "iso8859-11": "cp874", "tis-620": "cp874",
+    "gb2312": "gb18030", "gbk": "gb18030", "big5": "big5hkscs", "shift_jis": "cp932", "euc_kr": "cp949",
+    "utf-16": "utf-16-le",
+}  # fmt: skip
+"""Codecs of Python whose names mean another encoding to a browser (WHATWG Encoding Standard, section 4.2)."""
+
+_KNOWN = {
+    *_AS_BROWSERS.values(), "utf-8", "utf-16-be", "cp866", "koi8-r", "koi8-u", "mac-roman", "mac-cyrillic", "euc_jp",
+    "iso2022_jp", "cp1250", "cp1251", "cp1253", "cp1255", "cp1256", "cp1257", "cp1258",
+    *(f"iso8859-{part}" for part in (2, 3, 4, 5, 6, 7, 8, 10, 13, 14, 15, 16)),
+}  # fmt: skip
+"""Encodings that browsers know. Python has codecs beside them that are no encodings of text, such as rot13."""
+
+_UNNAMED = {"unicode": "utf-16-le", "ucs-2": "utf-16-le", "unicodefeff": "utf-16-le", "unicodefffe": "utf-16-be"}
+
+_WINDOWS = {
+    byte: bytes([byte]).decode("cp1252")
+    for byte in range(0x80, 0xA0)
+    if byte not in (0x81, 0x8D, 0x8F, 0x90, 0x9D)  # without a character in Python's codec; C1 controls in browsers
+}
+
+_TOKEN = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)|[\[{]+|[\]}]+|,', re.DOTALL)
+"""A text, be it torn, a run of brackets that open or close, or a comma. It never backtracks: the time is linear."""
+
+
+_NO_MARKS = bytes(set(range(256)) - set(b'[]{}"'))
+
+
+class Document(NamedTuple):
+    """What a body says: its JSON value, or its text and why it is no JSON; `misread` as in `Reply.misread`."""
+
+    value: Any
+    fault: str = ""
+    misread: tuple[str, ...] = ()
+
+
+def read_json(body: bytes, content_type: str = "") -> Document:
+    """Read the JSON of a body, in the encoding that a browser would take for it."""
+    fault = ""
+    if encoding_of(content_type) == "utf-8" or body.isascii():
+        try:
+            value = msgspec.json.decode(body)
+            if not _too_deep(value, body):
+                return Document(value)
+        except (ValueError, RecursionError) as error:  # of which msgspec's and Unicode's errors are
+            fault = f"no JSON ({error})"
+    text = text_of(body, content_type)
+    try:
+        return _tolerant(text)
+    except (ValueError, RecursionError) as error:
+        return Document(text[:1000], fault or f"no JSON ({error})")
+
+
+def object_in(value: Any) -> Json | None:
+    """Read an object that is written as JSON text; None for everything else."""
+    if not (isinstance(value, str) and value.lstrip().startswith("{")):
+        return None
+    try:
+        found = _tolerant(value).value
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def text_of(body: bytes, content_type: str = "") -> str:
+    """Decode bytes: a byte order mark counts more than the charset, and bytes that are no text become U+FFFD."""
+    for mark, encoding in _MARKS:
+        if body.startswith(mark):
+            return body[len(mark) :].decode(encoding, "replace")
+    encoding = encoding_of(content_type)
+    if encoding == "cp1252":
+        return body.decode("latin-1").translate(_WINDOWS)
+    return body.decode(encoding, "replace")
+
+
+@lru_cache(maxsize=64)
+def encoding_of(content_type: str) -> str:
+    """Name the codec for a Content-Type by its charset, which means what it means to a browser; else UTF-8."""
+    found = _CHARSET.search(content_type)
+    label = found[1].lower() if found else "utf-8"
+    try:
+        codec = codecs.lookup(_UNNAMED.get(label, label)).name
+    except (LookupError, ValueError):
+        return "utf-8"
+    codec = _AS_BROWSERS.get(codec, codec)
+    return codec if codec in _KNOWN else "utf-8"
+
+
+def _too_deep(value: Any, body: bytes) -> bool:
+    """Look for nesting that is too deep: by the brackets alone where no text has one in it, as that is much faster."""
+    marks = body.translate(None, _NO_MARKS)
+    if marks.count(b"[") + marks.count(b"{") <= MOST_DEEP:
+        return False
+    if b"\\" in body:
+        marks = body.replace(b"\\\\", b"").replace(b'\\"', b"").translate(None, _NO_MARKS)
+    marks = marks.replace(b'""', b"")
+    if b'"' in marks:
+        return _deeper(value)
+    for _ in range(MOST_DEEP):
+        marks = marks.replace(b"{}", b"").replace(b"[]", b"")
+        if not marks:
+            return False
+    return True
+
+
+def _deeper(value: Any) -> bool:
+    level = [value]
+    for _ in range(MOST_DEEP + 1):
+        level = [
+            inner
+            for outer in level
+            for inner in (outer.values() if type(outer) is dict else outer)
+            if type(inner) is dict or type(inner) is list
+        ]
+        if not level:
+            return False
+    return True
+
+
+def _tolerant(text: str) -> Document:
+    """Read JSON with half surrogates, control characters in texts, and nesting and numbers beyond all bounds.
+
+    Raises `ValueError` for what is no JSON even so.
+    """
+    misread = []
+    shallow = _flattened(text)
+    if shallow is not text:
+        misread.append(TOO_DEEP)
+
+    spoilt: list[str] = []
+
+    def number(spelling: str) -> int | float | None:
+        found = int(spelling) if spelling.lstrip("-").isdigit() else float(spelling)
+        if math.isfinite(found):
+            return found
+        spoilt.append(NO_NUMBER)
+        return None
+
+    def whole(digits: str) -> int | float | None:
+        return number(digits if len(digits) <= MOST_DIGITS else "inf")
+
+    value = json.loads(shallow, strict=False, parse_int=whole, parse_float=number, parse_constant=number)
+    return Document(value, "", (*misread, *spoilt[:1]))
+
+
+def _flattened(text: str) -> str:
+    """Write null for every array and object that lies too deep; the same text where there is none."""
+    kept, depth, start, hidden = [], 0, 0, False
+    for token in _TOKEN.finditer(text):
+        first, length = text[token.start()], token.end() - token.start()
+        if first in "[{":
+            depth += length
+            if depth > MOST_DEEP and not hidden:
+                kept.append(text[start : token.end() - (depth - MOST_DEEP)] + "null")
+                hidden = True
+        elif first in "]}":
+            depth -= length
+            if hidden and depth <= MOST_DEEP:
+                start, hidden = token.end() - (MOST_DEEP - depth), False
+    if not kept:
+        return text
+    return "".join(kept) + ("" if hidden else text[start:])
+
+
+def elements(text: str) -> list[str]:
+    """Cut the text of an array into those of its elements, whatever is in them.
+
+    Raises `ValueError` for what is no array.
+    """
+    inner = text.strip()
+    if not (inner.startswith("[") and inner.endswith("]")):
+        raise ValueError("expected an array")
+    inner, depth, start, found = inner[1:-1], 0, 0, []
+    for token in _TOKEN.finditer(inner):
+        first, length = inner[token.start()], token.end() - token.start()
+        if first in "[{":
+            depth += length
+        elif first in "]}":
+            depth -= length
+        elif first == "," and not depth:
+            found.append(inner[start : token.start()])
+            start = token.end()
+    found.append(inner[start:])
+    return found if len(found) > 1 or inner.strip() else []
