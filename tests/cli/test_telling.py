@@ -139,6 +139,13 @@ def test_trouble_is_told_with_its_cause():
     assert list(told(ChatEvent("pollingStarted", None, 1.0))) == []
 
 
+def test_a_restore_with_messages_missing_is_a_trouble():
+    for missing in (4, None):
+        event = ChatEvent("restored", Restored(missing=missing), 1.0)
+        assert [line.kind for line in told(event)] == ["trouble", "notice"]
+    assert [line.kind for line in told(ChatEvent("restored", Restored(), 1.0))] == ["notice"]
+
+
 def test_a_rejection_says_what_would_be_legal_or_what_the_server_says():
     legal = CommandRejected(
         "sendMessage", "There is no active chat session", state=State.IDLE, legal_in=[State.POLLING]
@@ -162,4 +169,6 @@ def test_who_watches_all_events_sees_their_details_once():
     assert details(ChatEvent("agentConnected", joined, 1.0)) == ("Ann",)
     assert details(ChatEvent("clientDisconnected", ParticipantChanged(), 1.0)) == ("agents connected: 0",)
     assert details(ChatEvent("restored", Restored(is_async=True), 1.0)) == ("asynchronous",)
+    assert details(ChatEvent("restored", Restored(), 1.0)) == ("",)
+    assert details(ChatEvent("restored", Restored(missing=4), 1.0)) == ("4 missing",)
     assert details(ChatEvent("ready", None, 1.0)) == ("",)

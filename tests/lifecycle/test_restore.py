@@ -6,8 +6,9 @@ import logging
 import threading
 
 import pytest
+from msgspec.structs import replace
 
-from tests.lifecycle.stage import Probe
+from tests.lifecycle.stage import Probe, envelope, message
 from webchat_fsm import CommandRejected, FileStore, MemoryStore, ThreadDriver, WebChatService
 from webchat_fsm.testing import EmbeddedHttp
 from webchat_fsm.testing.bench import CONFIGS
@@ -437,3 +438,60 @@ def test_verifying_in_another_thread_waits_until_the_restore_is_settled(webchat_
 def test_a_user_cannot_restore_by_hand(stage):
     with pytest.raises(CommandRejected, match="in Non-Async mode"):
         stage.open().restore()
+
+
+# -- what is missing ---------------------------------------------------------------------------------------------------
+
+
+def came_back_to(stage, *indexes, **more):
+    """A chat that had delivered three messages, restored with the messages of these indexes: what is missing."""
+    stage.start()
+    agent = stage.agent()
+    agent.say("hello")
+    stage.advance(3)
+    stage.chat.close()
+    assert stage.store.load().last_index == "3"
+    stage.client()
+    stage.http.answer("restore", envelope(*(message(index, str(index)) for index in indexes), **more))
+    stage.chat.open()
+    transcript = stage.chat.get_transcript()
+    assert stage.heard.last("restored").missing == transcript.missing
+    assert transcript.complete is (transcript.missing == 0)
+    return transcript.missing
+
+
+@pytest.mark.parametrize(
+    ("indexes", "missing"),
+    [
+        ([1, 2, 3, 4, 5], 0),
+        ([3, 4, 5], 0),
+        ([4, 5], 0),
+        ([8, 9], 4),
+        ([1, 3, 7], 0),
+        ([1, 2], None),
+        ([], None),
+    ],
+    ids=["all", "from the last", "behind it", "a gap", "typing left out", "less than was delivered", "nothing"],
+)
+def test_what_an_answer_to_everything_leaves_out_is_reported(stage, indexes, missing):
+    assert came_back_to(stage, *indexes) == missing
+
+
+@pytest.mark.parametrize(("indexes", "missing"), [([1, 2], 0), ([3, 4], None), ([], None)])
+def test_without_a_last_index_only_the_first_position_says_all(stage, indexes, missing):
+    stage.start()
+    stage.chat.close()
+    stage.store.save(replace(stage.store.load(), last_index=None))
+    stage.client()
+    stage.http.answer("restore", envelope(*(message(index, str(index)) for index in indexes)))
+    stage.chat.open()
+    assert stage.chat.get_transcript().missing == stage.heard.last("restored").missing == missing
+
+
+def test_a_restore_while_the_chat_server_is_offline_is_complete_with_the_transcript(stage):
+    assert came_back_to(stage, statusCode=1) is None
+    stage.advance(60)
+    assert stage.chat.state == "polling"
+    assert stage.chat.get_transcript().complete
+    stage.chat.close()
+    assert stage.store.load().last_index == "3"

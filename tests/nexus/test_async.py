@@ -64,7 +64,7 @@ def test_another_service_with_the_same_store_restores_after_days(lasting, store)
     bus = HeardOnBus(lasting.chat)
     lasting.chat.open()
     assert lasting.chat.state == "polling"
-    assert bus.last("restored") == {"async": True}
+    assert bus.last("restored") == {"async": True, "missing": 0}
     assert lasting.heard.texts() == ["are you there?"]
     assert lasting.http.operations() == ["resume", "restore"]
     assert bus.last("messageReceived")["restoring"] is True
@@ -460,6 +460,7 @@ def pages(stage) -> list[list[str]]:
 def test_history_comes_in_pages_newest_first_until_nothing_older_is_there(lasting):
     lasting.start()
     lasting.bulk(48)
+    lasting.advance(3)
     lasting.chat.close()
     lasting.open()
     ((restored, restoring, _),) = received(lasting.heard)
@@ -498,6 +499,7 @@ def test_hidden_messages_do_not_end_the_history(lasting):
     lasting.start()
     lasting.chat.add_prefilter(re.compile("^message (1.|2.|3.|4[0-7])$"))
     lasting.bulk(48)
+    lasting.advance(3)
     lasting.chat.close()
     lasting.open()
     assert received(lasting.heard) == [(["message 48"], True, False)]
@@ -507,6 +509,7 @@ def test_hidden_messages_do_not_end_the_history(lasting):
 def test_pages_are_as_big_as_the_configuration_says(lasting):
     lasting.start()
     lasting.bulk(10)
+    lasting.advance(3)
     lasting.chat.close()
     lasting.open(maxMessagePageSize=4)
     assert [len(page) for page in pages(lasting)] == [3, 3, 0]
@@ -516,6 +519,7 @@ def test_pages_are_as_big_as_the_configuration_says(lasting):
 def test_a_page_that_fails_rejects_and_can_be_asked_for_again(lasting):
     lasting.start()
     lasting.bulk(30)
+    lasting.advance(3)
     lasting.away(1)
     lasting.heard.take()
     for fault, told in (

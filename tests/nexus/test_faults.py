@@ -50,6 +50,7 @@ def test_messages_that_come_twice_or_backwards_are_told_once_and_in_order(nexus,
 def test_a_restore_and_history_bear_repeats_and_disorder_too(lasting, fault):
     lasting.start()
     lasting.bulk(30)
+    lasting.advance(3)
     lasting.chat.close()
     lasting.server.faults.add(operation="refresh", times=5, **fault)
     lasting.open()

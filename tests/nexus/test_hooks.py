@@ -15,7 +15,7 @@ from webchat_fsm.server.nexus_wire import index_of
 from webchat_fsm.testing import EmbeddedHttp
 from webchat_fsm.testing.bench import CONFIGS
 
-KEYS = {"participantId", "sessionId", "token", "transportId", "messageIndex"}
+KEYS = {"participantId", "sessionId", "token", "transportId", "messageIndex", "lastIndex"}
 COOKIE = "customer-defined-session-cookie"
 
 
@@ -40,7 +40,7 @@ def test_the_data_are_handed_out_at_the_start_and_whenever_they_change(lasting, 
     assert cupboard.names() == ["set", "get"]
     (first,) = cupboard.told("get")
     assert set(first) == KEYS
-    assert (first["token"], first["messageIndex"]) == (lasting.token(), 0)
+    assert (first["token"], first["messageIndex"], first["lastIndex"]) == (lasting.token(), 0, "0")
     assert json.loads(json.dumps(first)) == first
     lasting.advance(0)
     agent = lasting.agent()
@@ -53,7 +53,7 @@ def test_the_data_are_handed_out_at_the_start_and_whenever_they_change(lasting, 
     lasting.advance(3)
     last = cupboard.told("get")[3:]
     newest = index_of(lasting.server.core.current_chat().transcript[-1])
-    assert [data["messageIndex"] for data in last] == [newest.replace("-", "")]
+    assert [(data["messageIndex"], data["lastIndex"]) for data in last] == [(newest.replace("-", ""), newest)]
     lasting.chat.close()
     assert len(cupboard.told("get")) == 4
 

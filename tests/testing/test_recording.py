@@ -326,3 +326,17 @@ def test_a_token_is_masked_by_one_that_names_the_same_session(webchat_timeline):
     assert (shown["sessionId"], shown["participantId"]) == (real.session_id, real.participant_id)
     assert shown["token"] != real.token
     assert shown["token"].endswith(".masked")
+
+
+def test_a_restore_of_several_pages_replays(webchat_timeline, webchat_server, recorded, webchat_recording):
+    store = MemoryStore()
+    with recorded("v3-async", store=store) as chat:
+        chat.start_chat(nickname="Jonny")
+        agent = webchat_server.agent("Ann").join()
+        webchat_timeline.advance(3)
+    for number in range(60):
+        agent.say(f"missed {number}")
+    with recorded("v3-async", store=store) as chat:
+        assert len(chat.get_transcript().messages) == 62
+    recording = webchat_recording.of(chat)
+    assert replay(recording).check().events == recording.events

@@ -101,6 +101,9 @@ NOTICES: dict[str, tuple[str, str]] = {
 """What a user is told of the events that are no messages; the others show in what they bring."""
 
 
+MAY_BE_MISSING = "messages may be missing"
+
+
 def told(event: AnyEvent) -> Iterator[Line]:
     """An event for somebody who chats: who said, joined, sent what, and how the connection fares."""
     if isinstance(event.data, MessageReceived):
@@ -109,6 +112,8 @@ def told(event: AnyEvent) -> Iterator[Line]:
                 yield said(message)
     elif event.name in NOTICES:
         kind, text = NOTICES[event.name]
+        if isinstance(event.data, Restored) and event.data.missing != 0:
+            yield Line("trouble", "Messages from while you were away may be missing.")
         cause = _response(event.data)
         if cause is not None and not cause.status:  # nothing was answered: the text of the fault says it all
             yield Line(kind, f"{fault(cause)}.")
@@ -189,7 +194,8 @@ def details(event: AnyEvent) -> tuple[str, ...]:
     if isinstance(data, AgentTyping):
         return (_who(data.message),)
     if isinstance(data, Restored):
-        return ("asynchronous" if data.is_async else "",)
+        lacking = "" if data.missing == 0 else MAY_BE_MISSING if data.missing is None else f"{data.missing} missing"
+        return tuple(part for part in ("asynchronous" if data.is_async else "", lacking) if part) or ("",)
     response = _response(data)
     return ("" if response is None else fault(response),)
 

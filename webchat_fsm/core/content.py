@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 
 from msgspec.structs import replace
 
+from webchat_fsm.core import receipts
 from webchat_fsm.core.facts import Arrival
 from webchat_fsm.core.transcript import Answer, wire_index
 from webchat_fsm.core.turn import Turn
-from webchat_fsm.lifecycle.effects import Delivered
 from webchat_fsm.lifecycle.events import (
     ATTENDING,
     JOINED,
@@ -45,8 +45,8 @@ def take(
         index = arrival.message.index if found.sure else None  # one that is not believed counts as not said
         message = replace(arrival.message, index=index, restoring=session.catching_up)
         session.transcript.note(found)
-        _settle_receipt(turn, message)
         if not old:
+            receipts.came(turn, arrival)
             _tell(turn, message)
         if not session.hides(message):
             seen = replace(arrival.shown or message, index=index, restoring=session.catching_up)
@@ -79,17 +79,6 @@ def _advance(turn: Turn, answer: Answer) -> None:
         session.cursor = max(int(session.cursor), answer.position)
     elif (last := session.transcript.reach(answer.fresh)) is not None:
         session.cursor = str(wire_index(last))
-
-
-def _settle_receipt(turn: Turn, message: Message) -> None:
-    if message.sender.type != "Client" or message.type != "Message":
-        return
-    sendings = turn.session.sendings
-    alike = [sending for sending in sendings if sending.text == message.text]
-    if alike:
-        sending = min(alike, key=lambda sending: sending.doubtful)
-        sendings.remove(sending)
-        turn.decision.effects.append(Delivered(ticket=sending.ticket, index=message.index))
 
 
 def _tell(turn: Turn, message: Message) -> None:

@@ -10,7 +10,7 @@ from contextlib import suppress
 
 from webchat_fsm.core import machine
 from webchat_fsm.core.facts import Asked, Closed, Due, Interrupted, Moment, Opened, Replied, Reply, Step, Timer, Verdict
-from webchat_fsm.core.session import Session
+from webchat_fsm.core.session import Session, Standing
 from webchat_fsm.errors import TransportError
 from webchat_fsm.lifecycle.effects import Call, Decision, Forget, Publish, SavedSession, Settled
 from webchat_fsm.lifecycle.events import EVENTS, Failure, ParticipantChanged, Payload, RestoreFailed
@@ -185,7 +185,8 @@ class _Fallback:
         """A message may have arrived all the same, and what was pushed with the answer is asked for again."""
         session = self.session
         for sending in session.sendings:
-            sending.doubtful = sending.doubtful or sending.ticket == call.ticket
+            if sending.ticket == call.fields.get("receipt"):
+                sending.standing = Standing.UNCONFIRMED
         if not session.transport.polls:
             session.link.miss(session.cursor)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 from typing import Any, NamedTuple
 
@@ -11,6 +12,21 @@ from webchat_fsm.errors import TransportError
 from webchat_fsm.lifecycle.commands import By
 from webchat_fsm.lifecycle.effects import Call, SavedSession
 from webchat_fsm.lifecycle.words import Json, Message, Response, SessionData
+
+LONGEST_NUMBER = 100
+"""Digits of a number in an index, beyond which it has no place in the order."""
+
+_RANKED = re.compile(r"\d{1,100}(-\d{1,100})*")
+"""An index that has a place in the order; longer numbers have none."""
+
+
+def rank(index: int | str | None) -> tuple[int, ...] | None:
+    """Return the place of an index in the order: its numbers; None where it has none."""
+    spelling = str(index)
+    first, _, second = spelling.partition("-")
+    if len(spelling) < LONGEST_NUMBER and first.isdecimal() and second.isdecimal():  # as nearly all are
+        return int(first), int(second)
+    return tuple(map(int, spelling.split("-"))) if _RANKED.fullmatch(spelling) else None
 
 
 class Moment(NamedTuple):
@@ -93,7 +109,8 @@ class Reply(Struct, frozen=True, kw_only=True):
     """An answer in the core's words, or the lack of one.
 
     `session_data` holds the ids that the answer carried, None where it carried none; `retry_after` is in seconds;
-    `value` is what a resolved command returns where that is not the response; `link` and `pushes` come over CometD
+    `value` is what a resolved command returns where that is not the response; `place` is where a message that was sent
+    stands in the transcript, None where the server does not say; `link` and `pushes` come over CometD
     alone. `next_position` is the server's, None where it named none that can be read. `misread` names each kind of
     member that could not be read, as `messages[].utcTime: expected int, got str`: never a value, which may be a secret.
     `defect` says what in this library raised while the request was made or its answer was read, empty where nothing
@@ -110,6 +127,7 @@ class Reply(Struct, frozen=True, kw_only=True):
     idle_time_count_down: int | None = None
     limits: Limits | None = None
     value: Any = None
+    place: tuple[int, ...] | None = None
     next_position: int | None = None
     misread: tuple[str, ...] = ()
     defect: str = ""

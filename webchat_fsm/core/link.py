@@ -11,7 +11,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from webchat_fsm.core import on_reply
+from webchat_fsm.core import on_reply, receipts
 from webchat_fsm.core.facts import Reply, Timer, Verdict
 from webchat_fsm.core.session import Link
 from webchat_fsm.core.turn import OTHER_CHAT, Turn
@@ -297,7 +297,7 @@ def hear(turn: Turn, call: Call, reply: Reply) -> bool:
         if _of_another_chat(turn, call, push):
             turn.warn(OTHER_CHAT)
             continue
-        fresh = fresh or bool(push.arrivals and turn.session.unseen(push.arrivals))
+        fresh = fresh or bool(push.arrivals and turn.session.look(push.arrivals).fresh)
         if state is State.STARTING:
             _hear_start(turn, call, push)
         elif state is State.RESTORING:
@@ -390,6 +390,7 @@ def _reject_waiting(turn: Turn, call: Call, reply: Reply) -> None:
     if call.fields.get("then") == "disconnect":
         _left(turn, reply)
     elif call.fields.get("then"):
+        receipts.answered(turn, call.fields["given"].get("receipt", 0), reply)
         on_reply.settle(turn, call, reply)
 
 

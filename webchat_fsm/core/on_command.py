@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from webchat_fsm.core import link
+from msgspec.structs import replace
+
+from webchat_fsm.core import link, receipts
 from webchat_fsm.core.facts import Asked, Timer
-from webchat_fsm.core.session import TYPING_COUNTDOWN, Sending, Session
+from webchat_fsm.core.session import TYPING_COUNTDOWN, Session
 from webchat_fsm.core.turn import Turn
 from webchat_fsm.lifecycle import commands as texts
 from webchat_fsm.lifecycle.commands import COMMANDS, judged_state
@@ -108,8 +110,9 @@ def _send(turn: Turn, data: Json, command: str) -> None:
     turn.activity()
     extra = {key: data[key] for key in ("type", "parentMessageID") if data.get(key)}
     message = scalars(data["message"])
-    call = turn.call("send", command, message=message, **extra)
-    turn.session.sendings.append(Sending(ticket=call.ticket, text=message))
+    ticket = turn.session.tickets + 1  # carried along, as over CometD a send may be made again by another call
+    turn.call("send", command, message=message, receipt=ticket, **extra)
+    receipts.sent(turn, ticket, message)
 
 
 def _send_custom_notice(turn: Turn, data: Json) -> None:
@@ -219,7 +222,8 @@ def call_restore(turn: Turn, command: str = "") -> None:
 
 
 def _get_transcript(turn: Turn, data: Json) -> None:
-    turn.resolve(turn.session.transcript.read(data.get("since")))
+    session = turn.session
+    turn.resolve(replace(session.transcript.read(data.get("since")), missing=session.missing))
 
 
 def _get_agents(turn: Turn, data: Json) -> None:

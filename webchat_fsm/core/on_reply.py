@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 
 from msgspec.structs import replace
 
-from webchat_fsm.core import content, uploads
+from webchat_fsm.core import content, history, receipts, uploads
 from webchat_fsm.core.facts import Interrupted, Reply, Timer, Verdict
 from webchat_fsm.core.pace import LEAST_AFTER_FAILURE
+from webchat_fsm.core.paging import Pages, missing_before
+from webchat_fsm.core.session import Session
 from webchat_fsm.core.turn import Turn
 from webchat_fsm.lifecycle.commands import CLOSED_MEANWHILE, NO_CHAT_BEGAN, OVER_MEANWHILE
-from webchat_fsm.lifecycle.effects import Call
+from webchat_fsm.lifecycle.effects import Call, SavedSession
 from webchat_fsm.lifecycle.events import Failure, Payload, Restored, RestoreFailed, Started
 from webchat_fsm.lifecycle.table import Flag, State, Trigger
 
@@ -133,6 +136,8 @@ def _poll_good(turn: Turn, reply: Reply) -> None:
     session = turn.session
     turn.adopt(reply.session_data)
     session.last_contact = turn.now.wall
+    if session.catching_up:
+        session.missing = missing_before(reply.arrivals, session.reach)
     turn.fire(Trigger.POLL_ANSWERED, content=lambda: _take(turn, reply))
     session.catching_up = False
     _end_if_over(turn, reply)
@@ -219,6 +224,28 @@ def _resume(turn: Turn, call: Call, reply: Reply) -> None:
         restored(turn, call, reply)
 
 
+def _restore(turn: Turn, call: Call, reply: Reply) -> None:
+    """Take an answer to a restore; over v3 fetch the pages behind it before anything is published.
+
+    A later page that fails, or says that the chat is over, leaves that to the first poll. One by which the application
+    says that the session is lost ends the restore, as the answers before it would have.
+    """
+    session, first = turn.session, turn.session.pages is None
+    refused = not reply.good or reply.over
+    if session.transport.gms or session.saved is None or reply.verdict is Verdict.LOST or (first and refused):
+        restored(turn, call, reply)
+        return
+    if session.pages is None:
+        whole = not session.transport.asynchronous
+        session.pages = Pages(reach=session.saved.last_index, whole=whole, first=reply)
+    session.pages = copy(session.pages)  # a step that raises half way is undone, by what was there before
+    before = session.pages.take(reply)
+    if before is None:
+        restored(turn, call, session.pages.reply)
+    else:
+        turn.call("restore", call.command, call.session_data, before=before)
+
+
 def restored(turn: Turn, call: Call, reply: Reply) -> None:
     """A restore is answered: confirmed with its content, or not."""
     session, saved = turn.session, turn.session.saved
@@ -226,9 +253,15 @@ def restored(turn: Turn, call: Call, reply: Reply) -> None:
     if trigger in (Trigger.RESTORE_CONFIRMED, Trigger.RESTORE_CONFIRMED_OFFLINE) and saved is not None:
         session.take_up(saved)
         turn.adopt(reply.session_data)
-        payload = Restored(is_async=session.transport.asynchronous)
         trusted = trigger is Trigger.RESTORE_CONFIRMED
-        turn.fire(trigger, {"restored": payload}, content=lambda: _catch_up(turn, reply, trusted=trusted))
+        missing = _missing(session, reply, saved) if trusted else None
+        payload = Restored(is_async=session.transport.asynchronous, missing=missing)
+
+        def catch_up() -> None:
+            session.reach, session.missing, session.catching_up = saved.last_index, missing, True
+            _take(turn, reply, trusted=trusted)
+
+        turn.fire(trigger, {"restored": payload}, content=catch_up)
         session.catching_up = not trusted
         _send_user_data(turn)
         turn.resolve()
@@ -237,9 +270,9 @@ def restored(turn: Turn, call: Call, reply: Reply) -> None:
         turn.reject(fault(reply), reply.response, reply.error)
 
 
-def _catch_up(turn: Turn, reply: Reply, *, trusted: bool) -> None:
-    turn.session.catching_up = True
-    _take(turn, reply, trusted=trusted)
+def _missing(session: Session, reply: Reply, saved: SavedSession) -> int | None:
+    """Count what is missing between the opening before and what a good answer brings; None where that is unknown."""
+    return session.pages.missing if session.pages else missing_before(reply.arrivals, saved.last_index)
 
 
 def _restore_trigger(reply: Reply) -> Trigger:
@@ -295,19 +328,13 @@ def _file(turn: Turn, call: Call, reply: Reply) -> None:
 
 
 def _sent(turn: Turn, call: Call, reply: Reply) -> None:
-    """A send without a readable answer may have arrived all the same; one that was refused has not."""
-    sendings = turn.session.sendings
-    for sending in [sending for sending in sendings if sending.ticket == call.ticket and not reply.good]:
-        sending.doubtful = reply.error is not None
-        if not sending.doubtful:
-            sendings.remove(sending)
+    receipts.answered(turn, call.fields["receipt"], reply)
     _other(turn, call, reply)
 
 
 def _history(turn: Turn, call: Call, reply: Reply) -> None:
     if reply.good:
-        turn.session.history_done = not turn.session.look(reply.arrivals, old=True).fresh
-        content.take(turn, reply.arrivals, old=True)
+        history.take(turn, reply.arrivals)
     _other(turn, call, reply)
 
 
@@ -326,7 +353,7 @@ _OPERATIONS: dict[str, Callable[[Turn, Call, Reply], None]] = {
     "start": started,
     "refresh": _refresh,
     "resume": _resume,
-    "restore": restored,
+    "restore": _restore,
     "disconnect": _disconnect,
     "send": _sent,
     "limits": _limits,
@@ -360,6 +387,7 @@ def interrupt(turn: Turn, interrupted: Interrupted) -> None:
     call, session = interrupted.call, turn.session
     if call.number != session.number:
         return
+    receipts.unanswered(turn, call.fields.get("receipt", 0))
     if session.state in (State.STARTING, State.RESTORING):
         turn.fire(Trigger.INTERRUPTED)
     elif not session.state.has_session:

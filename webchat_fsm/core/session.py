@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from copy import copy
+from enum import StrEnum
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ from webchat_fsm.config import Config
 from webchat_fsm.core import participants, transcript
 from webchat_fsm.core.facts import Arrival, Moment, Timer
 from webchat_fsm.core.pace import Allowance, Pace
+from webchat_fsm.core.paging import NOTHING_YET, Pages
 from webchat_fsm.core.participants import Participants
 from webchat_fsm.core.transcript import Answer, Prefilters, TranscriptBook
 from webchat_fsm.lifecycle.effects import SavedSession
@@ -59,12 +61,33 @@ class Settings(NamedTuple):
         )
 
 
+class Standing(StrEnum):
+    """What the server has said of a send: nothing yet, that it took it, or nothing that was heard."""
+
+    ASKED = "asked"
+    ACCEPTED = "accepted"
+    UNCONFIRMED = "unconfirmed"
+
+
 class Sending(Struct):
-    """An own message that has not come back yet; a doubtful one may never have arrived."""
+    """A send whose message has not come back yet.
+
+    `seen` is the place of the newest message that was known when it was made, `place` the one that the server has named
+    for it. One that a later send has overtaken is as good as unconfirmed.
+    """
 
     ticket: int
     text: str
-    doubtful: bool = False
+    seen: tuple[int, ...] = ()
+    standing: Standing = Standing.ASKED
+    place: tuple[int, ...] | None = None
+
+
+class Stray(Struct, frozen=True):
+    """An own message that has settled no send, while the answer to one was still to come."""
+
+    message: Message
+    rank: tuple[int, ...] | None
 
 
 class Link(Struct):
@@ -135,22 +158,27 @@ class Session:
         "failures",
         "flags",
         "history_done",
+        "history_torn",
         "last_contact",
         "link",
+        "missing",
         "nickname",
         "number",
         "opened",
         "order",
+        "pages",
         "participants",
         "poll_out",
         "poll_since",
         "prefilters",
         "preview_limit",
+        "reach",
         "saved",
         "sendings",
         "session_data",
         "settings",
         "state",
+        "strays",
         "tickets",
         "timers",
         "transcript",
@@ -181,6 +209,10 @@ class Session:
         self.participants = Participants()
         self.prefilters = Prefilters()
         self.sendings: list[Sending] = []
+        self.strays: list[Stray] = []
+        self.reach: str | None = NOTHING_YET
+        self.missing: int | None = 0
+        self.pages: Pages | None = None
         self.timers: dict[Timer, float] = {}
         self.delay = settings.pace.least
         self.allowance = Allowance()
@@ -190,7 +222,7 @@ class Session:
         self.poll_since = 0.0
         self.catching_up = False
         self.behind = False
-        self.history_done = False
+        self.history_done = self.history_torn = False
         self.watches_input = False
         self.preview_limit: float = math.inf
 
@@ -232,7 +264,20 @@ class Session:
             user_data=self.user_data,
             prefilters=self.prefilters.saved(),
             nickname=self.nickname,
+            last_index=self.last_index,
         )
+
+    @property
+    def last_index(self) -> str | None:
+        """The index up to which no message is missing; None where that is unknown.
+
+        As long as messages are missing it is the one of the opening before, so that the next restore fetches them too.
+        """
+        highest = self.transcript.highest
+        known_gap = self.missing != 0 and self.reach is not None
+        if known_gap or highest is None or highest.rank is None:
+            return self.reach
+        return "-".join(map(str, highest.rank))
 
     def take_up(self, saved: SavedSession) -> None:
         """Become the session that was saved."""
@@ -242,13 +287,15 @@ class Session:
         self.nickname = saved.nickname
 
     def look(self, arrivals: Sequence[Arrival], *, next_position: int | None = None, old: bool = False) -> Answer:
-        """Put the events of an answer in their places and find those that are new; a restored session starts afresh.
+        """Put the events of an answer in their places and find those that are new.
 
-        A position was asked for in a poll alone, and it is the cursor: only one poll is out at a time, and a restore
-        asks from 1. A push may bring anything.
+        A restored session starts afresh, with the pages fetched so far. A position was asked for in a poll alone, and it
+        is the cursor: only one poll is out at a time, and a restore asks from 1. A push may bring anything.
         """
         afresh = self.state is State.RESTORING
         book = TranscriptBook() if afresh else self.transcript
+        if afresh and self.pages is not None:
+            book.know(self.pages.arrivals)
         gms = self.transport.gms and not old
         return book.look(
             arrivals,
@@ -274,7 +321,8 @@ class Session:
         self.failures = 0
         self.session_data = SessionData()
         self.unsent_user_data = {}
-        self.sendings = []
+        self.sendings, self.strays = [], []
+        self.pages = None
         self.poll_out = 0
         self.link = Link(messages=self.link.messages)
         self.catching_up = False

@@ -224,6 +224,11 @@ class TranscriptBook:
         return None if self._ends is None else wire_index(self._ends[0])
 
     @property
+    def oldest(self) -> Arrival | None:
+        """The oldest message seen, by its index; None where there is none."""
+        return None if self._ends is None else self._ends[0]
+
+    @property
     def highest(self) -> Arrival | None:
         """The newest message seen, by its index; None where there is none."""
         return None if self._ends is None else self._ends[1]

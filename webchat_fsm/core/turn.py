@@ -7,6 +7,7 @@ from typing import Any
 
 from webchat_fsm.core import machine
 from webchat_fsm.core.facts import Moment, Timer
+from webchat_fsm.core.paging import NOTHING_YET
 from webchat_fsm.core.session import PREVIEW_PERIOD, Session
 from webchat_fsm.errors import TransportError
 from webchat_fsm.lifecycle.commands import FORBIDDEN
@@ -197,8 +198,9 @@ def _begin(turn: Turn) -> None:
     session.failures = 0
     session.cursor = 1
     session.delay = session.settings.pace.least
-    session.sendings = []
-    session.catching_up = session.behind = session.history_done = False
+    session.sendings, session.strays = [], []
+    session.reach, session.missing, session.pages = NOTHING_YET, 0, None
+    session.catching_up = session.behind = session.history_done = session.history_torn = False
     session.last_contact = turn.now.wall
 
 

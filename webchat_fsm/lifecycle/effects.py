@@ -51,6 +51,8 @@ class SavedSession(Struct, frozen=True, kw_only=True):
 
     `cursor` is the next transcript position to ask for; `last_contact` the wall-clock seconds of the last answered poll
     or of an orderly close; `address` the chat server's URL, so that a session is never taken to another server.
+    `last_index` is the index up to which no message is missing, "0" before the first one; None where it is unknown, as
+    in a document of a version that did not save it.
     `cookies` are what the documented session data functions put into their jar.
     """
 
@@ -63,6 +65,7 @@ class SavedSession(Struct, frozen=True, kw_only=True):
     prefilters: list[SavedFilter] = field(default_factory=list)
     nickname: str = ""
     cookies: dict[str, str] = field(default_factory=dict)
+    last_index: str | None = None
 
 
 class Save(Struct, frozen=True, kw_only=True):
@@ -87,6 +90,12 @@ class Delivered(Struct, frozen=True, kw_only=True):
     index: int | str | None
 
 
+class Overtaken(Struct, frozen=True, kw_only=True):
+    """An own message has not come back while a later one has: the receipt with that ticket is unknown from now on."""
+
+    ticket: int
+
+
 class Settled(Struct, frozen=True, kw_only=True):
     """How a command came out: a value, or the reason why not; `state` is the session's at that moment.
 
@@ -101,7 +110,7 @@ class Settled(Struct, frozen=True, kw_only=True):
     state: State = State.IDLE
 
 
-Effect = Publish | Save | Forget | Delivered
+Effect = Publish | Save | Forget | Delivered | Overtaken
 
 
 class Decision(Struct, kw_only=True):

@@ -15,13 +15,18 @@ from webchat_fsm.lifecycle.words import Json, Message, Participant, Response, Se
 
 
 class Restored(Struct, frozen=True, kw_only=True):
-    """Payload of `restored`: whether the chat was restored in asynchronous mode."""
+    """Payload of `restored`: whether the chat was restored in asynchronous mode.
+
+    `missing` counts the messages between what was delivered before and what this restore brings, 0 for none; None where
+    the count is unknown. `fetch_history` brings them on v3-async.
+    """
 
     is_async: bool = False
+    missing: int | None = 0
 
     def item(self, transport: Transport) -> Json:
-        """The documented ``{async: bool}``."""
-        return {"async": self.is_async}
+        """Return the documented ``{async: bool}``, on v3-async with `missing` (null: unknown)."""
+        return {"async": self.is_async, **({"missing": self.missing} if transport.asynchronous else {})}
 
 
 class RestoreFailed(Struct, frozen=True, kw_only=True):
@@ -137,7 +142,12 @@ EVENTS: dict[str, Event] = {
     event.name: event
     for event in (
         Event("ready", None, ALL, "initialised and ready for commands; replayed to late subscribers"),
-        Event("restored", Restored, ALL, "a saved session has been taken up again"),
+        Event(
+            "restored",
+            Restored,
+            ALL,
+            "a saved session is open again; `missing` reports what was not fetched",
+        ),
         Event("restoreTimeout", None, GMS, "the saved session is older than restoreTimeout, or was found ended"),
         Event("restoreFailed", RestoreFailed, ALL, "the saved session could not be taken up"),
         Event("restoredOffline", None, GMS, "restored, but the chat server is offline"),

@@ -201,13 +201,23 @@ class Stats(Struct, frozen=True, kw_only=True):
 
 
 class Transcript(Struct, frozen=True, kw_only=True):
-    """The messages of the chat in order, and beside each what the wire said: an object, or any value in its place."""
+    """The messages of the chat in order, and beside each what the wire said: an object, or any value in its place.
+
+    `missing` counts the messages that no opening has delivered, 0 for none; None where the count is unknown. What an
+    earlier opening delivered is not missing, also where it is not among the messages of this one.
+    """
 
     messages: tuple[Message, ...] = ()
     original_messages: tuple[Any, ...] = ()
+    missing: int | None = 0
+
+    @property
+    def complete(self) -> bool:
+        """True where no message is missing, as far as the server can say; False where some are, or may be."""
+        return self.missing == 0
 
     def item(self) -> Json:
-        """The documented object."""
+        """The documented object; the bus form has no place for `missing`, which `restored` carries."""
         return {
             "messages": [message.item() for message in self.messages],
             "originalMessages": [as_it_came(original) for original in self.original_messages],

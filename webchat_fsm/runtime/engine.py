@@ -31,7 +31,17 @@ from webchat_fsm.core.session import Session, Settings
 from webchat_fsm.core.silence import AGAIN, stalled
 from webchat_fsm.errors import TransportError
 from webchat_fsm.lifecycle.commands import By
-from webchat_fsm.lifecycle.effects import Call, Decision, Delivered, Forget, Publish, Save, SavedSession, Settled
+from webchat_fsm.lifecycle.effects import (
+    Call,
+    Decision,
+    Delivered,
+    Forget,
+    Overtaken,
+    Publish,
+    Save,
+    SavedSession,
+    Settled,
+)
 from webchat_fsm.lifecycle.table import State, Trigger
 from webchat_fsm.lifecycle.words import FileToSend, Json, Response
 from webchat_fsm.runtime import log_locks
@@ -67,7 +77,7 @@ class Engine:
         self.user_code = UserCode()
         self.preprocessors: list[Preprocessor] = []
         self.preview_input: Any = None
-        self.on_delivered: Callable[[int, int | str | None], None] = lambda ticket, index: None
+        self.on_delivered: Callable[[Delivered | Overtaken], None] = lambda effect: None
         self.first_event = 0
         self.recorder: Recorder | None = None
         self.misreadings = Misreadings()
@@ -168,8 +178,8 @@ class Engine:
             if isinstance(effect, Save | Forget):
                 with self.user_code.running():  # the store, or the functions of asynchronous chat, may be the user's
                     self.keeper.carry_out(effect, wait=wait)
-            elif isinstance(effect, Delivered):
-                self.on_delivered(effect.ticket, effect.index)
+            elif isinstance(effect, Delivered | Overtaken):
+                self.on_delivered(effect)
 
     def _wake(self) -> None:
         self.driver.wake(self)

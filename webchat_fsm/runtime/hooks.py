@@ -13,6 +13,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from webchat_fsm.config import Async, Config
+from webchat_fsm.core.facts import rank
 from webchat_fsm.errors import StoreError
 from webchat_fsm.lifecycle.effects import SavedSession
 from webchat_fsm.lifecycle.encoding import read_json
@@ -80,7 +81,11 @@ class HookStore:
 
     def save(self, document: SavedSession) -> None:
         """Give `getSessionData` the data, where they have changed."""
-        data = {**document.session_data.item(Transport.V3_ASYNC), "messageIndex": _plain(document.cursor)}
+        data = {
+            **document.session_data.item(Transport.V3_ASYNC),
+            "messageIndex": _plain(document.cursor),
+            "lastIndex": document.last_index,
+        }
         if data == self._handed:
             return
         before, self._handed = self._handed, data  # at once, as the function may give a command that saves again
@@ -144,6 +149,7 @@ def kept_by(config: Config, store: SessionStore) -> SessionStore:
 
 def saved_with_token(config: Config, given: Any) -> SavedSession | None:
     """A session document from a token, an object with one, or the JSON text of either; None where there is none."""
+    given = _decoded(given)
     token, cursor = _token(given)
     if not token:
         return None
@@ -153,15 +159,32 @@ def saved_with_token(config: Config, given: Any) -> SavedSession | None:
         if not TOKEN.fullmatch(token):
             raise StoreError("the session data hold no token that a request can carry") from None
         session_data = SessionData(token=token)  # the server will say what it thinks of it
-    return SavedSession(transport=config.way, address=config.address, session_data=session_data, cursor=cursor)
+    return SavedSession(
+        transport=config.way,
+        address=config.address,
+        session_data=session_data,
+        cursor=cursor,
+        last_index=_last_index(given),
+    )
+
+
+def _decoded(given: Any) -> Any:
+    """Session data, read where they are a JSON text."""
+    if isinstance(given, str) and given.lstrip().startswith(("{", '"')):
+        try:
+            return read_json(given)
+        except ValueError as error:
+            raise StoreError(f"the session data are no JSON: {error}") from error
+    return given
+
+
+def _last_index(given: Any) -> str | None:
+    """The last index delivered; None where it is not among session data, or is no index."""
+    said = given.get("lastIndex") if isinstance(given, Mapping) else None
+    return str(said) if isinstance(said, int | str) and rank(said) is not None else None
 
 
 def _token(given: Any) -> tuple[str, int | str]:
-    if isinstance(given, str) and given.lstrip().startswith(("{", '"')):
-        try:
-            given = read_json(given)
-        except ValueError as error:
-            raise StoreError(f"the session data are no JSON: {error}") from error
     if isinstance(given, Mapping):
         return str(given.get("token") or ""), given.get("messageIndex") or 1
     return (given, 1) if isinstance(given, str) and given not in NOTHING else ("", 1)

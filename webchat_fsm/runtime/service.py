@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, Self
+from weakref import WeakValueDictionary
 
 from msgspec import Struct
 
@@ -16,7 +17,7 @@ from webchat_fsm.core.facts import Asked, Closed, Opened, Timer
 from webchat_fsm.core.on_command import refusal
 from webchat_fsm.errors import CommandRejected, WebChatError, nearest
 from webchat_fsm.lifecycle.commands import COMMANDS, NOT_READY, By, Rule
-from webchat_fsm.lifecycle.effects import Call, Settled
+from webchat_fsm.lifecycle.effects import Call, Delivered, Overtaken, Settled
 from webchat_fsm.lifecycle.events import EVENTS
 from webchat_fsm.lifecycle.table import State
 from webchat_fsm.lifecycle.words import Json
@@ -118,8 +119,8 @@ class WebChatService(CommandFace, EventFace):
         self._plugins: tuple[Plugin, ...] = ()
         self._ready: AnyEvent | None = None
         self._handling = ""
-        self._receipts: dict[int, Receipt] = {}
-        self._came_back: dict[int, int | str | None] = {}
+        self._receipts: WeakValueDictionary[int, Receipt] = WeakValueDictionary()  # one that is dropped needs no word
+        self._came_back: dict[int, Delivered | Overtaken] = {}
         self._closings = 0
         self._door = threading.RLock()
         forks.prepare(self)
@@ -408,23 +409,27 @@ class WebChatService(CommandFace, EventFace):
         receipt = Receipt(call.ticket if call else 0, status, self._await_receipt)
         with self._engine.lock:
             self._receipts[receipt.ticket] = receipt
-            came_back = receipt.ticket in self._came_back
-        if came_back:
-            self._delivered(receipt.ticket, self._came_back[receipt.ticket])
+            came_back = self._came_back.get(receipt.ticket)
+            if came_back is not None:
+                receipt.settle(came_back)
         return receipt
 
-    def _delivered(self, ticket: int, index: int | str | None) -> None:
+    def _delivered(self, effect: Delivered | Overtaken) -> None:
+        """Settle a receipt, or remember how for one that is not there yet."""
         with self._engine.lock:
-            self._came_back[ticket] = index
+            if not isinstance(self._came_back.get(effect.ticket), Delivered):
+                self._came_back[effect.ticket] = effect
             if len(self._came_back) > RECENT:
                 del self._came_back[next(iter(self._came_back))]
-            receipt = self._receipts.pop(ticket, None)
+            receipt = self._receipts.get(effect.ticket)
+            if receipt is not None:
+                receipt.settle(effect)
         if receipt is not None:
-            receipt.index, receipt.status = index, "delivered"
             self._engine.outbox.nudge()
 
     def _await_receipt(self, receipt: Receipt, timeout: float) -> bool:
-        return self._reader.wait_until(lambda: receipt.status == "delivered", timeout)
+        self._reader.wait_until(lambda: receipt.settled, timeout)
+        return receipt.status == "delivered"
 
     # -- events ----------------------------------------------------------------------------------------------------
 

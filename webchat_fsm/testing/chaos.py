@@ -7,11 +7,11 @@ A list of plain objects, which JSON can carry::
      {"operation": "refresh", "attempt": 4, "member": "$.messages[0].text", "value": 42},
      {"operation": "refresh", "attempt": 5, "clock_jump": -3600.0}]
 
-`operation` is a name of `OPERATIONS`, the one that recordings show; `attempt` counts the requests of that operation (of
-any, where none is named) from the moment the list is taken on. `clock_jump` is the seconds by which the wall clock
-jumps just before the request. Everything else is a field of `webchat_fsm.server.Fault`, but for `times` and `skip`, in
-whose place there are attempts. What is due in one request goes wrong there together, before what waits in
-`Faults` for any request, and in no other one.
+`operation` is a name of `OPERATIONS`, the one that recordings show, where each page of a restore is a `restore`;
+`attempt` counts the requests of that operation (of any, where none is named) from the moment the list is taken on.
+`clock_jump` is the seconds by which the wall clock jumps just before the request. Everything else is a field of
+`webchat_fsm.server.Fault`, but for `times` and `skip`, in whose place there are attempts. What is due in one request
+goes wrong there together, before what waits in `Faults` for any request, and in no other one.
 """
 
 from __future__ import annotations

@@ -15,7 +15,8 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from webchat_fsm.config import Config, TransportSection
-from webchat_fsm.core.facts import Arrival, Reply, Verdict
+from webchat_fsm.core.facts import Arrival, Reply, Verdict, rank
+from webchat_fsm.core.paging import WHOLE_TRANSCRIPT
 from webchat_fsm.lifecycle.effects import Call
 from webchat_fsm.lifecycle.words import Json, Message, Response, Sender, SessionData
 from webchat_fsm.wire import lenient
@@ -38,9 +39,6 @@ from webchat_fsm.wire.request import (
     unreadable,
 )
 
-WHOLE_TRANSCRIPT = 10_000
-"""How many messages a restore asks for where there are no pages."""
-
 BEFORE_ALL = "0-0"
 """The index behind which the whole transcript stands."""
 
@@ -52,12 +50,6 @@ FORM_FIELDS = {"firstname": "firstName", "lastname": "lastName"}
 
 TOKEN = re.compile(r"[\x21-\x7e]{1,8000}")
 """What a header can carry as a token."""
-
-LONGEST_NUMBER = 100
-"""Digits of a number in an index, beyond which it has no place in the order."""
-
-_RANKED = re.compile(r"\d{1,100}(-\d{1,100})*")
-"""An index that has a place in the order."""
 
 
 class WireParty(Struct, frozen=True, rename="camel"):
@@ -230,6 +222,7 @@ class NexusV3:
             response=response,
             session_data=session_data,
             arrivals=self._arrivals(data, response.body),
+            place=_place(response.body) if call.operation == "send" else None,
             chat_ended=bool(data.chat_ended) and call.operation != "history",  # the last messages come by poll
             misread=misread,
         )
@@ -311,10 +304,15 @@ class NexusV3:
     def _restore(self, call: Call) -> Target:
         pages = self._section.asynchronous.enabled
         count = self._section.max_message_page_size if pages else WHOLE_TRANSCRIPT
-        return "GET", f"{self._session(call)}/messages?count={count}", []
+        return self._page(call, count)
 
     def _history(self, call: Call) -> Target:
-        query = {"index": str(call.fields["before"]), "count": str(self._section.max_message_page_size)}
+        return self._page(call, self._section.max_message_page_size)
+
+    def _page(self, call: Call, count: int) -> Target:
+        """Ask for a page: the newest one, or the one that ends with the index `before`."""
+        before = call.fields.get("before")
+        query = {**({} if before is None else {"index": str(before)}), "count": str(count)}
         return "GET", f"{self._session(call)}/messages?{parameters(query)}", []
 
     def _post(self, call: Call, kind: str) -> Target:
@@ -380,13 +378,11 @@ def session_of(token: str) -> SessionData:
     )
 
 
-def rank(index: int | str | None) -> tuple[int, ...] | None:
-    """The place of an index in the order: its numbers; None where it has none."""
-    spelling = str(index)
-    first, _, second = spelling.partition("-")
-    if len(spelling) < LONGEST_NUMBER and first.isdecimal() and second.isdecimal():  # as nearly all are
-        return int(first), int(second)
-    return tuple(map(int, spelling.split("-"))) if _RANKED.fullmatch(spelling) else None
+def _place(body: Any) -> tuple[int, ...] | None:
+    """Read where a message that was sent stands, as far as the answer says so."""
+    data = body.get("data") if isinstance(body, dict) else None
+    index = data.get("index") if isinstance(data, dict) else None
+    return rank(index) if isinstance(index, int | str) else None
 
 
 def _original(original: Any, sender: Sender) -> Any:

@@ -1,0 +1,128 @@
+"""The pages of a restore: how far back it goes, and whether messages are missing behind what it brought.
+
+Over v3 a restore asks for the newest messages, and then page by page for older ones, until it meets the last index that
+an earlier opening delivered. Every page is fetched before anything is published.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from webchat_fsm.core.facts import Arrival, Reply, rank
+
+PAGES_AT_MOST = 10
+"""How many pages one restore fetches."""
+
+WHOLE_TRANSCRIPT = 10_000
+"""How many messages a page of plain v3 has at most, where a restore brings the chat from its beginning."""
+
+NOTHING_YET = "0"
+"""The last index delivered of a chat that has not delivered any message."""
+
+
+class Pages(Struct):
+    """The pages of one restore over v3.
+
+    `reach` is the last index that an earlier opening delivered, None where that is unknown; `whole` asks for the chat
+    from its beginning. `arrivals` holds what came, oldest first; `closed` is true once no message is missing. `anchors`
+    are the two oldest messages of the last page: the next one is to end with the first of them.
+    """
+
+    reach: str | None
+    whole: bool
+    first: Reply
+    arrivals: tuple[Arrival, ...] = ()
+    anchors: list[Arrival] = []
+    fetched: int = 0
+    closed: bool = False
+
+    def take(self, reply: Reply) -> object:
+        """Add a page and return the index with which the next one is to end, None to ask for no more.
+
+        A failed page ends the paging, and so does one that brings nothing older: a server may ignore the index.
+        """
+        self.fetched += 1
+        if not reply.good:
+            return None
+        if self._is_doubtful(reply.arrivals):
+            self.anchors = self.anchors[1:]
+        else:
+            self._add(reply.arrivals)
+        more = not self.closed and self.fetched < PAGES_AT_MOST and (self.whole or self.reach is not None)
+        return self.anchors[0].original["index"] if self.anchors and more else None
+
+    @property
+    def missing(self) -> int | None:
+        """The count of missing messages: 0, or None, as no page says how many there are behind it."""
+        return 0 if self.closed else None
+
+    @property
+    def reply(self) -> Reply:
+        """The first answer with the messages of all pages."""
+        return replace(self.first, arrivals=self.arrivals)
+
+    def _is_doubtful(self, arrivals: tuple[Arrival, ...]) -> bool:
+        """Tell whether a page lacks the message with which it was to end.
+
+        That message may have come with an index that the server does not know it by, so that the page is none that
+        follows; the next oldest message is tried. A server that leaves it out each time is believed then.
+        """
+        return len(self.anchors) > 1 and self.anchors[0].original not in [one.original for one in arrivals]
+
+    def _add(self, arrivals: tuple[Arrival, ...]) -> None:
+        limit = self.anchors[0].rank if self.anchors else None
+        older = tuple(one for one in arrivals if limit is None or one.rank is None or one.rank < limit)
+        self.closed = self._closes(arrivals, limit)
+        self.arrivals = (*older, *self.arrivals)
+        self.anchors = sorted((one for one in older if one.rank is not None), key=lambda one: one.rank or ())[:2]
+
+    def _closes(self, arrivals: tuple[Arrival, ...], limit: tuple[int, ...] | None) -> bool:
+        """Tell whether nothing is missing behind a page: it goes back far enough, or the chat begins there.
+
+        An empty page says neither: its messages may be what could not be read.
+        """
+        if not arrivals:
+            return False
+        if limit is not None and all(one.rank is not None and one.rank <= limit for one in arrivals):
+            known = [one.original for one in self.arrivals]
+            if all(one.original in known for one in arrivals):
+                return True
+        nothing_known = self.reach in (None, NOTHING_YET)
+        if self.whole:
+            reached = nothing_known or meets((*arrivals, *self.arrivals), self.reach)
+            return len(arrivals) < WHOLE_TRANSCRIPT and reached
+        return meets(arrivals, self.reach)
+
+
+def meets(arrivals: Iterable[Arrival], reach: str | None) -> bool:
+    """Tell whether messages go back to an index or beyond it.
+
+    A single message beyond it is not believed, as its index may be a slip of the server; of an index of another form
+    only an equal one counts.
+    """
+    wanted = rank(reach)
+    if reach is None or wanted is None:
+        return False
+    places = {one.rank for one in arrivals if one.rank is not None}
+    plain = reach.replace("-", "")
+    same = any("".join(map(str, place)) == plain for place in places)
+    return same or sum(len(place) == len(wanted) and place <= wanted for place in places) > 1
+
+
+def missing_before(arrivals: Iterable[Arrival], reach: str | None) -> int | None:
+    """Count the messages missing in an answer to "everything", by the positions of v2; None where they do not say.
+
+    Positions count from 1. What is missing lies between the last one delivered before and the first one that came; gaps
+    inside are none, as servers leave typing notices out. An answer that ends before what was delivered says nothing.
+    """
+    known = rank(reach)
+    delivered = known[0] if known else 0
+    positions = [one.rank[0] for one in arrivals if one.rank]
+    if not positions:
+        return 0 if reach == NOTHING_YET else None
+    if known is None:
+        return 0 if min(positions) <= 1 else None
+    return None if max(positions) < delivered else max(0, min(positions) - delivered - 1)
