@@ -289,8 +289,8 @@ class Session:
     def look(self, arrivals: Sequence[Arrival], *, next_position: int | None = None, old: bool = False) -> Answer:
         """Put the events of an answer in their places and find those that are new.
 
-        A restored session starts afresh, with the pages fetched so far. A position was asked for in a poll alone, and it
-        is the cursor: only one poll is out at a time, and a restore asks from 1. A push may bring anything.
+        A restored session starts afresh, with the pages fetched so far. A position was asked for in a poll alone, and
+        it is the cursor: only one poll is out at a time, and a restore asks from 1. A push may bring anything.
         """
         afresh = self.state is State.RESTORING
         book = TranscriptBook() if afresh else self.transcript
