@@ -203,9 +203,11 @@ JSON = st.recursive(
     | st.booleans()
     | st.integers()
     | st.floats()
-    | st.text(max_size=8)
+    | st.text(st.characters(), max_size=8)  # half surrogates included
     | st.sampled_from(["", "null", "7", "1e3", "{}", "[]", "true", '{"a": 1}', 10**400, -1, 2**53, 1e308]),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(st.characters(), max_size=4), inner, max_size=3)
+    ),
     max_leaves=6,
 )
 V2 = GmsV2(Config.read({"dataURL": BASE}))

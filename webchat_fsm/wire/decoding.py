@@ -164,8 +164,9 @@ def _tolerant(text: str) -> Document:
     spoilt: list[str] = []
 
     def number(spelling: str) -> int | float | None:
-        found = int(spelling) if spelling.lstrip("-").isdigit() else float(spelling)
-        if math.isfinite(found):
+        if spelling.lstrip("-").isdigit():
+            return int(spelling)
+        if math.isfinite(found := float(spelling)):
             return found
         spoilt.append(NO_NUMBER)
         return None

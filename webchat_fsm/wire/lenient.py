@@ -56,7 +56,7 @@ def read(kind: type[T], value: Any) -> tuple[T, tuple[str, ...]]:
     """Read an object as a struct, and name what of it could not be read; a value that is none says nothing."""
     try:
         return msgspec.convert(value, kind), ()
-    except msgspec.ValidationError:
+    except ValueError:  # msgspec's own error is one, and so is what it raises at half a surrogate in a text or a name
         misread: set[str] = set()
         return _element(kind, value, ("", misread)), tuple(sorted(misread))
 
@@ -70,7 +70,7 @@ def _element(kind: type[T], value: Any, place: Place) -> T:
     """Read one element of a list, which is empty where it is no object."""
     try:
         return msgspec.convert(value, kind)
-    except msgspec.ValidationError:
+    except ValueError:
         found = _members(kind, value, place)
     if found is UNREAD:
         _note(place, "object", value)
