@@ -112,7 +112,7 @@ def test_odd_numbers_of_advice_leave_the_chat_alive(line, key, value):
     assert line.gateway.requests[-1].timeout <= 3610
 
 
-def test_an_interval_longer_than_a_minute_counts_as_not_said_and_is_logged_once(line, caplog):
+def test_an_interval_above_a_minute_is_ignored_and_logged_once(line, caplog):
     line.start()
     year = {"reconnect": "retry", "interval": 365 * 86_400_000}
     line.gateway.script("connect", *[answered(year)] * 3)
@@ -223,7 +223,7 @@ def test_none_while_starting_fails_the_start(line, name, error):
 
 
 @pytest.mark.parametrize("name", ["handshake", "requestNotifications", "connect"])
-def test_none_while_restoring_fails_the_restore_and_keeps_what_is_saved(line, name):
+def test_none_while_restoring_fails_it_and_keeps_what_is_saved(line, name):
     line.start()
     line.again()
     line.gateway.script(name, answered(ADVICE["none"]))
@@ -239,7 +239,7 @@ def test_none_in_the_answer_to_the_leave_is_an_end(line):
     assert line.heard.names == ["clientDisconnected", "ended"]
 
 
-def test_a_connect_that_comes_home_after_none_brings_messages_only(line):
+def test_a_connect_answered_after_none_brings_messages_only(line):
     chat = line.start()
 
     def meanwhile(message):
@@ -254,7 +254,7 @@ def test_a_connect_that_comes_home_after_none_brings_messages_only(line):
     assert line.gateway.names()[-1] == "sendMessage"
 
 
-def test_none_for_a_client_that_was_renewed_meanwhile_is_not_ours(line):
+def test_none_for_a_client_renewed_meanwhile_is_ignored(line):
     chat = line.start()
 
     def meanwhile(message):
@@ -271,7 +271,7 @@ def test_none_for_a_client_that_was_renewed_meanwhile_is_not_ours(line):
 # Reconnected
 
 
-def test_a_rejected_send_publishes_no_reconnected_while_connects_fail(line):
+def test_a_rejected_send_while_connects_fail_is_no_reconnected(line):
     chat = line.start()
     down = HttpAnswer(status=503)
     line.gateway.script("connect", *[down] * 50)
@@ -283,7 +283,7 @@ def test_a_rejected_send_publishes_no_reconnected_while_connects_fail(line):
     assert "reconnected" not in line.heard.names
 
 
-def test_a_push_beside_a_send_publishes_no_reconnected_while_connects_fail(line):
+def test_a_push_beside_a_send_in_an_outage_is_no_reconnected(line):
     chat = line.start()
     line.gateway.script("connect", *[NOBODY] * 3)
     line.gateway.script("sendMessage", line.gateway.taken(envelope(event(2, text="hi", sender="Client", party=1))))
@@ -295,7 +295,7 @@ def test_a_push_beside_a_send_publishes_no_reconnected_while_connects_fail(line)
     assert line.heard.take()[:2] == ["connectionRestored", "reconnected"]
 
 
-def test_reconnected_after_a_new_handshake_waits_for_a_good_push(line):
+def test_reconnected_after_a_handshake_waits_for_a_good_push(line):
     chat = line.start()
     line.gateway.script("connect", answered(ABSENT, left=True))
     line.gateway.script("requestNotifications", *[line.gateway.taken()] * 2)

@@ -101,7 +101,7 @@ def test_a_restore_ends_within_its_bound(stage, webchat_timeline, transport):
 
 @pytest.mark.parametrize("answered", [0, 1, 2, 3])
 @pytest.mark.parametrize("ajax", [500, 3000, 10_000])
-def test_a_start_ends_by_its_deadline_whenever_the_gateway_falls_silent(line, webchat_timeline, answered, ajax):
+def test_a_start_ends_by_its_deadline_whenever_silence_begins(line, webchat_timeline, answered, ajax):
     """Of the first messages some are answered; connects are answered without a push, so that the start goes on."""
     gateway = line.gateway
     gateway._requestChat = gateway._operation
@@ -167,7 +167,7 @@ def behind_proxy(line, cuts_after: float):
 
 
 @pytest.mark.parametrize("cuts_after", [4.5, 5, 10, 29])
-def test_an_idle_chat_behind_a_proxy_with_a_short_time_out_settles(line, cuts_after):
+def test_an_idle_chat_behind_a_short_proxy_time_out_settles(line, cuts_after):
     line.gateway.advice["interval"] = 0
     chat = line.start()
     behind_proxy(line, cuts_after)
@@ -188,7 +188,7 @@ def test_a_proxy_that_cuts_the_shortest_hold_is_an_outage(line):
 # Ids
 
 
-def test_keys_that_change_are_taken_over_and_logged_without_their_values(line, caplog):
+def test_keys_that_change_are_kept_and_logged_without_values(line, caplog):
     chat = line.start()
     line.gateway.queue.append(push(envelope(alias="a-2", secureKey="k-2")))
     line.advance(1)

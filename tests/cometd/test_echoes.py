@@ -27,7 +27,7 @@ def test_a_masked_message_that_was_sent_again_settles_it(line):
 
 
 @pytest.mark.parametrize(("handshake", "standing"), [(NOBODY, ["unconfirmed"]), ("refused", [])])
-def test_a_send_that_could_not_be_made_again_waits_for_no_answer(line, handshake, standing):
+def test_a_send_that_cannot_be_repeated_waits_for_no_answer(line, handshake, standing):
     chat = line.start()
     line.gateway.script("sendMessage", line.gateway.refuse(UNKNOWN))
     line.gateway.script("handshake", line.gateway.refuse("403::no") if handshake == "refused" else handshake)

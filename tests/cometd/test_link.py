@@ -716,7 +716,7 @@ def test_a_publish_without_an_answer_rejects_and_is_told_as_disconnected_until_t
     assert line.heard.take() == ["reconnected"]
 
 
-def test_a_message_is_tried_while_disconnected_and_the_next_connect_reconnects(line):
+def test_a_send_while_disconnected_is_made_before_reconnecting(line):
     chat = line.start()
     lost_at(line, 3)
     line.advance(1)

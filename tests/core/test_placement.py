@@ -142,7 +142,7 @@ def test_doubled_odd_event_is_delivered_once():
     assert delivered(polled([1, 1, None, None, 3, 3])) == ["1", "None", "3"]
 
 
-def test_repeats_of_a_server_that_ignores_the_position_are_known():
+def test_repeats_by_a_server_without_positions_are_known():
     play = polled([1], [1, 2], [1, 2], [1, 2, 3, 4], [4, 3, 2, 1], [1, 2, 3, 4, 5])
     assert delivered(play) == ["1", "2", "3", "4", "5"]
     assert asked(play) == 6
@@ -276,7 +276,7 @@ def test_any_index_of_a_poll_replaced_loses_and_moves_nothing(data, count, split
 
 @given(st.data(), st.integers(1, 9), SPLITS, INDEXES)
 @settings(max_examples=200, deadline=None, derandomize=True, database=None)
-def test_any_index_of_a_server_that_repeats_all_replaced_loses_nothing(data, count, splits, index):
+def test_any_index_replaced_where_all_is_repeated_loses_nothing(data, count, splits, index):
     events = story(count, data.draw(st.integers(1, count)), index)
     play = Play().start()
     for there in parts(events, splits):

@@ -66,7 +66,7 @@ def test_a_message_that_the_server_has_changed_is_delivered(stage, text, comes_a
     assert states(receipt) == [("delivered", 2)]
 
 
-def test_a_masked_message_and_a_plain_one_behind_it_are_not_mixed_up(stage):
+def test_a_masked_message_before_a_plain_one_is_not_mixed_up(stage):
     stage.start()
     masked, plain = send(stage, "4111", "****"), send(stage, "thank you", "thank you")
     stage.advance(3)
@@ -80,7 +80,7 @@ def test_a_plain_message_does_not_take_the_masked_one_behind_it(stage):
     assert states(plain, masked) == [("delivered", 2), ("delivered", 3)]
 
 
-def test_a_message_that_was_known_before_the_send_settles_nothing(stage):
+def test_a_message_known_before_the_send_settles_nothing(stage):
     stage.start()
     echo(stage, "****")
     stage.advance(3)
@@ -112,7 +112,7 @@ def test_a_message_that_overtakes_the_answer_to_its_send(stage, comes_as):
     assert states(send(stage, "4111", None)) == [("delivered", 2)]
 
 
-def test_a_message_that_overtakes_a_lost_answer_settles_by_its_text_alone(stage):
+def test_a_message_before_a_lost_answer_settles_by_text_alone(stage):
     chat = stage.start()
 
     def come():
@@ -151,7 +151,7 @@ def test_an_overtaken_send_whose_text_comes_late_is_delivered(stage):
     assert late.wait(0)
 
 
-def test_an_unconfirmed_lost_send_leaves_the_masked_message_to_the_accepted_one(stage):
+def test_a_masked_message_settles_the_accepted_of_two_sends(stage):
     stage.start()
     lost = doubtful(stage, "5500 0000")
     masked = send(stage, "4111 1111", "**** ****")
@@ -187,7 +187,7 @@ def test_two_equal_masked_texts_are_delivered_in_their_order(stage):
     assert states(first, second) == [("delivered", 2), ("delivered", 3)]
 
 
-def test_an_echo_of_another_process_takes_an_accepted_send_at_most(stage):
+def test_an_echo_of_another_process_settles_one_send_at_most(stage):
     """Nothing on v2 tells it from our own text, changed: it settles the oldest accepted send, and no more than that."""
     stage.start()
     unconfirmed, first, second = doubtful(stage, "zero"), send(stage, "one", None), send(stage, "two", None)
@@ -220,7 +220,7 @@ def test_a_filtered_send_takes_the_message_that_is_its_own(stage):
     assert states(plain) == [("delivered", 3)]
 
 
-def test_a_delivered_message_stays_delivered_whatever_comes_later():
+def test_a_delivered_receipt_stays_so_whatever_comes_later():
     receipt = Receipt(1, "sent", lambda receipt, timeout: receipt.settled)
     receipt.settle(Delivered(ticket=1, index=7))
     receipt.settle(Overtaken(ticket=1))
@@ -260,7 +260,7 @@ def test_an_interrupted_send_keeps_no_message_waiting(stage):
 
 
 @pytest.mark.parametrize("answer", [good, silent, lambda: bad(Verdict.REFUSED)])
-def test_messages_that_wait_for_an_answer_are_bounded_and_dropped(answer):
+def test_messages_waiting_for_an_answer_are_bounded_and_dropped(answer):
     play = Play().start()
     decision = play.ask("sendMessage", {"message": "4111"})
     play.poll(good(*(said(index, "****", "Client") for index in range(1, STRAYS_AT_MOST + 10))))
@@ -269,7 +269,7 @@ def test_messages_that_wait_for_an_answer_are_bounded_and_dropped(answer):
     assert play.session.strays == []
 
 
-def test_the_accepted_one_of_equal_texts_comes_before_one_not_answered_yet():
+def test_of_equal_texts_accepted_comes_before_unanswered():
     play = Play().start()
     early, taken = (play.ask("sendMessage", {"message": "hi"}) for _ in range(2))
     play.answer(taken, good())
