@@ -488,7 +488,7 @@ def test_without_a_last_index_only_the_first_position_says_all(stage, indexes, m
     assert stage.chat.get_transcript().missing == stage.heard.last("restored").missing == missing
 
 
-def test_a_restore_while_the_chat_server_is_offline_is_complete_with_the_transcript(stage):
+def test_a_restore_while_offline_is_complete_with_transcript(stage):
     assert came_back_to(stage, statusCode=1) is None
     stage.advance(60)
     assert stage.chat.state == "polling"

@@ -63,7 +63,7 @@ def test_a_restore_answered_from_between_keeps_the_session(way, body, status):
 
 @pytest.mark.parametrize("way", POLLED)
 @pytest.mark.parametrize("status", STATUSES)
-def test_a_command_answered_from_between_rejects_and_the_chat_goes_on(way, status):
+def test_a_command_answered_from_between_is_rejected_alone(way, status):
     with wire(way) as here:
         here.start()
         for operation, command, data in (
@@ -99,7 +99,7 @@ OVER = {"statusCode": 2, "chatEnded": True, "messages": [], "errors": [{"code": 
 
 @pytest.mark.parametrize("status", [200, 400, 401, 404, 410, 500, 503])
 @pytest.mark.parametrize("code", [2, "2", 2.0])
-def test_an_envelope_of_the_end_ends_a_v2_chat_whatever_the_status(status, code):
+def test_an_envelope_of_the_end_ends_v2_whatever_the_status(status, code):
     with wire(Transport.V2) as here:
         here.start()
         here.answer("refresh", json.dumps({**OVER, "statusCode": code}).encode(), status)

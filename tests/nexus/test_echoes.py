@@ -28,7 +28,7 @@ def state(receipt):
     return receipt.status, receipt.index
 
 
-def test_the_index_of_the_answer_finds_the_message_whatever_its_text(nexus):
+def test_the_index_of_an_answer_finds_a_message_of_any_text(nexus):
     nexus.start()
     first, second = send(nexus, "one", f"{LATER}-1"), send(nexus, "two", f"{LATER}-2")
     poll(nexus, echo(nexus, f"{LATER}-2", "****"))
@@ -37,7 +37,7 @@ def test_the_index_of_the_answer_finds_the_message_whatever_its_text(nexus):
     assert state(first) == ("unknown", None), "that text is another message's: ours has another index"
 
 
-def test_a_message_of_another_process_leaves_a_send_with_an_index_alone(nexus):
+def test_a_foreign_message_settles_no_send_that_has_an_index(nexus):
     nexus.start()
     receipt = send(nexus, "4111", f"{LATER}-2")
     poll(nexus, echo(nexus, f"{LATER}-1", "of another process"), echo(nexus, f"{LATER}-2", "****"))
@@ -74,7 +74,7 @@ def test_a_file_that_was_sent_settles_no_text(nexus):
     assert state(receipt) == ("delivered", f"{LATER}2")
 
 
-def test_a_masked_message_that_overtakes_the_answer_is_found_by_its_index(nexus):
+def test_a_masked_message_before_its_answer_is_found_by_index(nexus):
     nexus.start()
 
     def come():

@@ -150,7 +150,7 @@ def test_a_restore_that_missed_nothing_fetches_one_page(lasting):
     assert told(lasting) == (0, True)
 
 
-def test_a_chat_left_before_its_first_poll_comes_from_its_beginning(lasting):
+def test_a_chat_left_before_its_first_poll_comes_whole(lasting):
     lasting.open().start_chat(nickname="Jonny")
     lasting.bulk(30)
     lasting.away(1)
@@ -170,7 +170,7 @@ def test_a_typing_notice_as_last_message_is_met_by_order(lasting):
     assert lasting.http.operations().count("restore") == 2
 
 
-def test_more_than_ten_pages_are_reported_and_history_brings_the_rest(lasting):
+def test_beyond_ten_pages_missing_is_reported_and_history_helps(lasting):
     agent = lasting.chatting("first")
     missed = left(lasting, agent, 300)
     lasting.open()
@@ -278,7 +278,7 @@ def test_a_chat_that_ends_between_two_pages_ends_by_its_poll(lasting):
     assert lasting.heard.texts() == ["first", *missed, "bye"]
 
 
-def test_closing_between_pages_publishes_nothing_and_keeps_the_session(lasting):
+def test_closing_between_pages_publishes_nothing_and_saves(lasting):
     agent = lasting.chatting("first")
     missed = left(lasting, agent, 60)
     chat = lasting.client()
@@ -379,7 +379,7 @@ def test_an_odd_index_does_not_close_a_gap_by_history(lasting):
         assert not lasting.chat.get_transcript().complete
 
 
-def test_a_chat_without_a_message_where_some_were_is_not_complete(lasting):
+def test_an_empty_chat_where_messages_were_is_not_complete(lasting):
     scripted(lasting, page(1, 0))
     assert told(lasting) == (None, False)
 
@@ -387,7 +387,7 @@ def test_a_chat_without_a_message_where_some_were_is_not_complete(lasting):
 # -- what is saved -----------------------------------------------------------------------------------------------------
 
 
-def test_a_session_file_of_the_version_before_restores_with_missing_unknown(lasting, tmp_path):
+def test_an_older_session_file_restores_with_missing_unknown(lasting, tmp_path):
     store = FileStore(tmp_path / "session.json")
     lasting.start(store=store).close()
     document = json.loads(store.path.read_text())
@@ -424,7 +424,7 @@ def test_the_last_index_travels_with_the_three_functions(lasting, kept):
     assert (missed[0] in lasting.heard.texts()) is complete
 
 
-def test_history_to_the_beginning_completes_a_chat_known_by_its_token_alone(lasting):
+def test_history_completes_a_chat_known_by_its_token_alone(lasting):
     lasting.chatting("first")
     lasting.bulk(60)
     token = lasting.token()

@@ -221,7 +221,7 @@ print(sorted(set(sys.modules) - before))
 """
 
 
-def test_a_first_chat_imports_nothing_as_imports_are_locked_in_python(site):
+def test_a_first_chat_imports_nothing_under_a_python_lock(site):
     command = [sys.executable, "-c", FIRST_CHAT, site.front.data_url()]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30)
     assert done.stdout == "[]\n", done.stderr

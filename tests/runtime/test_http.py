@@ -250,7 +250,7 @@ class Late(BaseException):
 
 
 @pytest.mark.parametrize("place", ["read", "write"])
-def test_what_is_no_exception_passes_through_and_its_connection_is_closed(peer, http, ask, says, monkeypatch, place):
+def test_a_base_exception_passes_and_closes_its_connection(peer, http, ask, says, monkeypatch, place):
     def fails(*args, **kwargs):
         raise Late
 

@@ -214,7 +214,7 @@ def test_close_does_not_wait_for_a_thread_that_logs(wire, service, in_threads, s
 
 
 @pytest.mark.parametrize("times", [1, 2])
-def test_locks_of_logging_that_an_interruption_left_are_given_back(in_threads, times):
+def test_logging_locks_left_by_an_interruption_are_released(in_threads, times):
     handler = logging.NullHandler()
     handler.createLock()  # which a NullHandler has none of
     handler.lock = threading.RLock()
@@ -238,7 +238,7 @@ class Asked(logging.Handler):
         self._in_threads(lambda: self.free.append(self.lock.acquire(blocking=False)), join=True)
 
 
-def test_inside_of_a_handler_of_logging_its_lock_is_not_given_back(in_threads):
+def test_inside_a_logging_handler_its_lock_is_not_released(in_threads):
     asked = Asked(in_threads)
     logger = logging.getLogger("alone")
     logger.propagate = False

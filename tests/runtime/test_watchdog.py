@@ -76,7 +76,7 @@ def chatting(transport: Transport = Transport.V2) -> Iterator[tuple[WebChatServi
         driver.close()
 
 
-def test_a_poll_that_never_returns_is_given_up_and_its_late_answer_taken(eventually):
+def test_a_poll_that_hangs_is_given_up_and_read_when_late(eventually):
     with chatting() as (chat, http, driver, server):
         agent = server.agent("Ann").join()
         http.hang = 1

@@ -261,7 +261,7 @@ def test_an_event_after_a_cut_waits_for_the_next_socket(server, dial):
 
 
 @pytest.mark.parametrize("fault", [{"drop": True, "takes_effect": True}, {"tear": True}])
-def test_an_event_beside_a_lost_answer_waits_for_the_next_socket(fault):
+def test_an_event_with_a_lost_answer_waits_for_a_new_socket(fault):
     server = ChatServer(ServerOptions(connect_timeout=20.0, gateway_delay=0.0))
     with HttpFront(server) as front, opened(front) as browser:
         keys = {"secureKey": browser.start()["secureKey"]}

@@ -193,7 +193,7 @@ def test_over_a_websocket_the_messages_say_so():
     ]
 
 
-def test_a_connect_that_was_not_sent_yet_is_answered_by_a_push_and_not_taken_over(letters):
+def test_a_connect_not_sent_yet_is_answered_by_a_push(letters):
     waiting, following = connect(1), connect(2)
     waiting.sent = False
     assert letters.ask(waiting)

@@ -101,7 +101,7 @@ def test_an_event_that_is_no_object_stands_empty_in_its_place(odd):
     assert read.misread == (f"messages[]: expected object, got {lenient.kind_of(odd)}",)
 
 
-def test_what_was_not_understood_is_named_once_a_kind_without_its_value():
+def test_misreadings_are_named_once_a_kind_without_values():
     odd = [
         event(text={"secret": 1}),
         event(4, text={}),
