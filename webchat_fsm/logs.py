@@ -10,7 +10,7 @@ NAME = "webchat_fsm"
 
 
 def guard(logger: logging.Logger) -> None:
-    """Keep what the handlers and filters of a logger raise from whoever logs; it is shown as `logging` shows it.
+    """Keep what the handlers and filters of a logger raise from the caller that logs; `logging` shows it.
 
     Python catches what an ordinary handler raises while it writes, but neither a filter that raises nor a handler that
     does so outside its `emit`.

@@ -24,7 +24,7 @@ def decide(session: Session, step: Step, now: Moment) -> Decision:
         if isinstance(step, Replied) and step.reply.defect:
             return defects.decide(session, step, now)
         return _decided(session, step, now)
-    except Exception as error:  # nobody knows what a defect raises
+    except Exception as error:  # a defect may raise anything
         return _undone(session, mark, step, now, error)
 
 

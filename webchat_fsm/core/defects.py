@@ -182,7 +182,7 @@ class _Fallback:
             session.timers[Timer.CONNECT] = now + min(float(link.retries), LONGEST_PAUSE)
 
     def _unconfirmed(self, call: Call) -> None:
-        """A message may have arrived all the same, and what was pushed with the answer is asked for again."""
+        """Mark a send as unconfirmed, as it may have arrived, and ask again for what was pushed with its answer."""
         session = self.session
         for sending in session.sendings:
             if sending.ticket == call.fields.get("receipt"):

@@ -59,7 +59,7 @@ def contact(turn: Turn, reply: Reply) -> None:
 
 
 def failure(reply: Reply) -> dict[str, Payload]:
-    """The payloads of the events that publish a bad answer."""
+    """Return the payloads of the events that publish a bad answer."""
     answered = None if reply.verdict is Verdict.SILENT else reply.response
     return {"error": Failure(response=reply.response), "restoreFailed": RestoreFailed(response=answered)}
 

@@ -23,11 +23,11 @@ class Participants:
         self.client_left = False
 
     def mark(self) -> Mark:
-        """Who is here, for `back_to`."""
+        """Return who is here, for `back_to`."""
         return self._agents, set(self._bots), set(self._typing), self.client_left
 
     def back_to(self, mark: Mark) -> None:
-        """Be as it was."""
+        """Restore who was here at a mark."""
         self._agents, self._bots, self._typing, self.client_left = mark
 
     @property

@@ -57,7 +57,7 @@ class Frame(NamedTuple):
     old: bool = False
 
     def was_odd(self, event: Arrival) -> bool:
-        """Whether an event was seen before as an odd one."""
+        """Return whether an event was seen before as an odd one."""
         return event.rank in self.odd and fingerprint(event) in self.odd[event.rank]
 
 
@@ -102,7 +102,7 @@ def position_behind(placed: Sequence[Placed], frame: Frame) -> int:
 
 
 def _believable(arrivals: Sequence[Arrival], frame: Frame) -> int | None:
-    """The server's next position, unless the events that come from the position asked for on contradict it."""
+    """Return the server's next position, unless the events that come from the position asked for on contradict it."""
     if frame.next_position is None or frame.position is None:
         return None
     reached = frame.position
@@ -128,7 +128,7 @@ def _rank(arrival: Arrival | None) -> Rank:
 
 
 def _distinct(arrivals: Sequence[Arrival]) -> list[Arrival]:
-    """The events without exact repeats; only those that share an index, or have none, are compared."""
+    """Return the events without exact repeats; only those that share an index, or have none, are compared."""
     counts = Counter(arrival.rank for arrival in arrivals)
     found: dict[object, Arrival] = {}
     for arrival in arrivals:
@@ -151,7 +151,7 @@ def _in_order(events: list[Arrival], frame: Frame) -> list[Arrival]:
 
 
 def _is_complete(events: list[Arrival], frame: Frame) -> bool:
-    """Whether these are exactly the positions that come next, beside events that are known."""
+    """Return whether these are exactly the positions that come next, beside events that are known."""
     begin = frame.position
     if begin is None:
         return False
@@ -164,21 +164,21 @@ def _is_complete(events: list[Arrival], frame: Frame) -> bool:
 
 
 def _is_all_low(events: list[Arrival], frame: Frame) -> bool:
-    """Whether all stand before what is expected, and not all in the places of others: old events again."""
+    """Return whether all stand before what is expected, and not all in the places of others: old events again."""
     begin = _low(frame)
     low = len(events) > 1 and all(_rank(event) < begin for event in events)
     return low and not all(_contradicts(event, frame) for event in events)
 
 
 def _low(frame: Frame) -> Rank:
-    """The rank before which nothing is expected: the position asked for, or where the transcript begins."""
+    """Return the rank before which nothing is expected: the position asked for, or where the transcript begins."""
     if frame.position is None:
         return _rank(frame.first)
     return (frame.position,) if frame.bounded else _rank(frame.first) or (1,)
 
 
 def _is_turned(events: list[Arrival]) -> bool:
-    """Whether the answer rises from its end to its begin; of two events their times decide."""
+    """Whether the answer rises from its end to its beginning; of two events their times decide."""
     ranks = [_rank(event) for event in events]
     rising, falling = len(_longest(ranks)), len(_longest(ranks[::-1]))
     if falling <= rising or falling > 2:
@@ -194,7 +194,7 @@ def _is_turned(events: list[Arrival]) -> bool:
 
 
 def _chain(events: list[Arrival], frame: Frame) -> list[int]:
-    """The places of the events whose index is believed."""
+    """Choose the places of the events whose index is believed."""
     admitted = _admitted(events, frame)
     chain = [admitted[place] for place in _longest([_rank(events[place]) for place in admitted])]
     if frame.position is not None and not frame.old:
@@ -212,23 +212,23 @@ def _admitted(events: list[Arrival], frame: Frame) -> list[int]:
 
 
 def _is_low(event: Arrival, frame: Frame) -> bool:
-    """Whether an event claims a place before all that may come, or that of another one."""
+    """Return whether an event claims a place before all that may come, or that of another one."""
     before = _rank(event) < _low(frame) and event.rank not in frame.known and not frame.old
     return before or _contradicts(event, frame)
 
 
 def _contradicts(event: Arrival, frame: Frame) -> bool:
-    """Whether an event claims the place of another one that is known."""
+    """Return whether an event claims the place of another one that is known."""
     return event.rank in frame.known and not is_same(event, frame.known[_rank(event)])
 
 
 def is_same(event: Arrival, original: object) -> bool:
-    """Whether an event has this raw content."""
+    """Return whether an event has this raw content."""
     return event.original is original or fingerprint(event) == fingerprint(event._replace(original=original))
 
 
 def _is_block(events: list[Arrival], low: list[int], frame: Frame) -> bool:
-    """Whether these are what a server sends again that ignores the position: rising, in a row, and up to the next one.
+    """Return whether a server that ignores the position sends these again: rising, in a row, up to the next one.
 
     Several that contradict nothing need not reach up to the next one.
     """
@@ -242,14 +242,14 @@ def _is_block(events: list[Arrival], low: list[int], frame: Frame) -> bool:
 
 
 def _is_high(event: Arrival, frame: Frame) -> bool:
-    """Whether an event claims a place behind all that may come."""
+    """Return whether an event claims a place behind all that may come."""
     if frame.old:
         return frame.first is not None and event.rank not in frame.known and _rank(event) > _rank(frame.first)
     return frame.next_position is not None and _rank(event) >= (frame.next_position,)
 
 
 def _longest(ranks: Sequence[Rank]) -> list[int]:
-    """The places of a longest strictly rising subsequence; of several, one that ends low."""
+    """Return the places of a longest strictly rising subsequence; of several, one that ends low."""
     ends: list[Rank] = []
     last: list[int] = []
     before: list[int] = []
@@ -270,7 +270,7 @@ def _longest(ranks: Sequence[Rank]) -> list[int]:
 
 
 def _believed_end(events: Sequence[Arrival], chain: Sequence[int], frame: Frame) -> Sequence[int]:
-    """The chain less what leaps at its end, where no successor confirms it."""
+    """Return the chain less what leaps at its end, where no successor confirms it."""
     if frame.old:
         return chain
     if frame.position is None:
@@ -282,7 +282,7 @@ def _believed_end(events: Sequence[Arrival], chain: Sequence[int], frame: Frame)
 
 
 def _ahead(events: Sequence[Arrival], chain: Sequence[int], frame: Frame) -> bool:
-    """Whether the last of a chain of positions is beyond the one that follows the events before it."""
+    """Return whether the last of a chain of positions is beyond the one that follows the events before it."""
     last = _rank(events[chain[-1]])[0]
     if frame.next_position == last + 1:
         return False
@@ -308,7 +308,7 @@ def _stamp(event: Arrival) -> _Stamp:
 
 
 def _group(events: Sequence[Arrival], chain: Sequence[int], frame: Frame) -> Sequence[int]:
-    """The largest part of a chain without a leap; a single event is one only if it does not leap from what is known."""
+    """Return the largest part of a chain without a leap; a single event only if it does not leap from those known."""
     stamps = [_stamp(events[place]) for place in chain]
     cuts = [number for number, (one, two) in enumerate(pairwise(stamps), 1) if _leaps(one, two)]
     bounds = list(pairwise([0, *cuts, len(chain)]))
@@ -319,14 +319,14 @@ def _group(events: Sequence[Arrival], chain: Sequence[int], frame: Frame) -> Seq
 
 
 def _is_alone(stamp: _Stamp, last: Arrival | None) -> bool:
-    """Whether an index leaps from the last one known, or is later than its event where none is known."""
+    """Return whether an index leaps from the last one known, or is later than its event where none is known."""
     if last is not None:
         return _leaps(_stamp(last), stamp)
     return stamp.time is not None and stamp.number > stamp.time + SLACK
 
 
 def _leaps(before: _Stamp, after: _Stamp) -> bool:
-    """Whether an index is further ahead than the time that has passed, where the first one is such a time itself."""
+    """Return whether an index is further ahead than the time that has passed, where the first is a time itself."""
     gone = after.number - before.number
     if before.time is not None and after.time is not None and after.time >= before.time and before.off <= SLACK:
         return gone > after.time - before.time + SLACK

@@ -315,7 +315,7 @@ class Session:
         return bool(taken_up) and Prefilters(taken_up).hide(message.text)
 
     def leave(self, wall: float) -> None:
-        """Be over here, at that wall-clock second: what was open is closed without events."""
+        """End the session here, at that wall-clock second: what was open is closed without events."""
         self.number += 1
         self.flags = frozenset()
         self.failures = 0

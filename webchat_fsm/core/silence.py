@@ -20,7 +20,7 @@ AGAIN = (Timer.POLL, Timer.CONNECT)
 
 
 def patience(session: Session) -> float:
-    """Seconds after which a poll is overdue: the deadline of one, and the longest pause before the next.
+    """Return the seconds after which a poll is overdue: the deadline of one, and the longest pause before the next.
 
     `ajaxTimeout` is at least 1 ms, so that no poll is without a deadline.
     """
@@ -31,7 +31,7 @@ def patience(session: Session) -> float:
 
 
 def stalled(session: Session, now: float, since: float) -> float | None:
-    """Seconds without a poll where they are more than `patience`, None where all is well.
+    """Return the seconds without a poll where they are more than `patience`, None where all is well.
 
     `since` is when the latest of the timers of polling was taken, a moment on their line.
     """

@@ -142,19 +142,19 @@ class TranscriptBook:
         return found
 
     def _known(self, arrival: Arrival) -> Place | None:
-        """The place of an odd event that was seen before, as an odd one or with its index believed."""
+        """Return the place of an odd event that was seen before, as an odd one or with its index believed."""
         rank = arrival.rank
         if rank is not None and rank in self._seen and is_same(arrival, self._seen[rank]):
             return rank, 0
         return self._odd_place(arrival)
 
     def _odd_place(self, arrival: Arrival) -> Place | None:
-        """The place of an odd event that was seen before; nothing is digested where none has claimed that index."""
+        """Return the place of an odd event seen before; nothing is digested where none has claimed that index."""
         claimed = self._odd.get(arrival.rank)
         return claimed.get(fingerprint(arrival)) if claimed else None
 
     def _begin(self, placed: Sequence[Placed], *, old: bool) -> Place:
-        """Where an odd event stands that nothing precedes: behind the last one known, or before its successor.
+        """Place an odd event that nothing precedes: behind the last one known, or before its successor.
 
         Its successor says where it stands if that is known already, or if it is history.
         """
@@ -205,7 +205,7 @@ class TranscriptBook:
             insort(self._entries, entry, key=_where)
 
     def reach(self, fresh: Iterable[Found]) -> Arrival | None:
-        """The event behind which to go on where indexes are no positions; None where that stays as it is.
+        """Return the event behind which to go on where indexes are no positions; None where that stays as it is.
 
         It is the last one whose index is believed. One from before the last such is a message that came late, unless
         its time is later or the next answer is from there too: then the index that was believed was wrong.
@@ -258,7 +258,7 @@ class TranscriptBook:
 
 
 def wire_index(arrival: Arrival) -> object:
-    """The index of an event as the wire has it."""
+    """Return the index of an event as the wire has it."""
     original = arrival.original
     return original.get("index", arrival.message.index) if isinstance(original, dict) else arrival.message.index
 
@@ -272,7 +272,7 @@ def _where(entry: _Entry) -> tuple[Place, int]:
 
 
 def _moves(one: Found, frame: Frame) -> bool:
-    """Whether an event counts for the next position: not an odd one again that stands before the position asked for."""
+    """Return whether an event counts for the next position: a repeated odd one before the position asked for does not."""
     return one.fresh or one.place[0] >= ((frame.position or 1) - 1,)
 
 

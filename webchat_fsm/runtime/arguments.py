@@ -132,7 +132,7 @@ def _demand_user_data(data: Mapping[str, Any]) -> None:
 
 
 def _demand_bounded(data: Any, name: str, reason: str = "") -> None:
-    """Refuse what has no end, or cannot be spelt: every later start and every save would stumble over it."""
+    """Refuse what has no end, or cannot be spelt: every later start and every save would fail at it."""
     level: list[Any] = [data]
     seen = 0
     try:

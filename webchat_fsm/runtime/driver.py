@@ -41,7 +41,7 @@ class Watched(Protocol):
     """A service that says what has stalled."""
 
     def overdue(self, now: float) -> list[Job]:
-        """The jobs that set going again what should have happened long ago."""
+        """Return the jobs that restart what should have happened long ago."""
         ...
 
 
@@ -274,7 +274,7 @@ class ThreadDriver:
                 self.look()
 
     def _next_due(self) -> Timed | None:
-        """The service whose timer has fallen due, None for one that is served no longer."""
+        """Return the service whose timer has fallen due, None for one that is served no longer."""
         _, _, service = heapq.heappop(self._heap)
         self._awaited.pop(id(service), None)
         if id(service) not in self._served:
@@ -283,7 +283,7 @@ class ThreadDriver:
         return service
 
     def look(self) -> None:
-        """Set going again what has stalled at any service; done every 15 seconds."""
+        """Restart what has stalled at any service; done every 15 seconds."""
         now = self.clock.timer()
         with self._mutex:
             self._look_at = now + WATCH

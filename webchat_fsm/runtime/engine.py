@@ -228,7 +228,7 @@ class Engine:
             return self._preprocessed(call, reply)
         except MemoryError:  # no defect, and nothing more may be built now: it goes on as an interruption does
             raise
-        except Exception as error:  # nobody knows what a defect raises
+        except Exception as error:  # a defect may raise anything
             self.defects.note(error)
             return unread(call, error, reply.response if reply is not None else None)
 
@@ -243,7 +243,7 @@ class Engine:
         return request if isinstance(request, Reply) else self._exchange(call, request)
 
     def _request(self, call: Call) -> Request | Reply:
-        """The request that carries a call, or why what a command was given cannot be sent."""
+        """Build the request that carries a call, or why what a command was given cannot be sent."""
         try:
             request = self._dialect.request(call)
         except (ValueError, TypeError, RecursionError) as error:
@@ -400,11 +400,11 @@ class Engine:
         return settled is not None and settled.resolved
 
     def stalled(self, now: float) -> float | None:
-        """Seconds without a poll, where they are more than its deadline and pause; called under the lock."""
+        """Return the seconds without a poll, where they are more than its deadline and pause; called under the lock."""
         return stalled(self.session, now, self._taken)
 
     def overdue(self, now: float) -> list[Job]:
-        """What sets polling going again where it has stalled, as a worker was lost or a request never returns."""
+        """Return the jobs that restart stalled polling: a worker was lost, or a request never returns."""
         with self.lock:
             pending = any(timer in self.session.timers for timer in AGAIN)  # then the driver is late, not the poll
             if pending or self.stalled(now) is None:
@@ -415,7 +415,7 @@ class Engine:
         return [partial(self._give_up_poll, out) if out else partial(self.run_timer, AGAIN[0] if polls else AGAIN[1])]
 
     def _give_up_poll(self, ticket: int) -> None:
-        """Take it that the poll that is out has no answer; one that comes late is taken all the same."""
+        """Treat the poll in flight as unanswered; an answer that comes late is read all the same."""
         call = self._polled
         if call is not None and call.ticket == ticket == self.session.poll_out:
             error = TransportError(f"{call.operation}: neither answered nor given up long after its deadline")

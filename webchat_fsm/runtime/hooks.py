@@ -179,7 +179,7 @@ def _decoded(given: Any) -> Any:
 
 
 def _last_index(given: Any) -> str | None:
-    """The last index delivered; None where it is not among session data, or is no index."""
+    """Return the last index delivered; None where it is not among session data, or is no index."""
     said = given.get("lastIndex") if isinstance(given, Mapping) else None
     return str(said) if isinstance(said, int | str) and rank(said) is not None else None
 

@@ -178,7 +178,7 @@ DEFAULT_PORTS = {"http": 80, "https": 443}
 
 @lru_cache(maxsize=256)
 def _parsed(url: str) -> Url:
-    """The parts of a URL, escaped; raises a `ValueError` that quotes it."""
+    """Return the parts of a URL, escaped; raises a `ValueError` that quotes it."""
     parsed = parse_url(url)
     if parsed.scheme not in DEFAULT_PORTS or not parsed.host:
         raise ValueError("an address without http and a host")
@@ -295,7 +295,7 @@ class Urllib3Http:
         return answer
 
     def _connection(self, kept: dict[_Route, deque[_Connection]], route: _Route) -> _Connection:
-        """A kept connection that is still good, or a new one, not connected yet."""
+        """Return a kept connection that is still good, or a new one, not connected yet."""
         idle = kept.get(route)
         while idle:
             try:
@@ -366,7 +366,10 @@ class Urllib3Http:
 def _asked(
     connection: _Connection, method: str, target: str, body: bytes, headers: dict[str, str]
 ) -> urllib3.BaseHTTPResponse:
-    """The answer to a request, its body unread. A server may answer before it has read all, and then hang up."""
+    """Send a request and return its answer, the body unread.
+
+    A server may answer before it has read the whole request, and then close the connection.
+    """
     try:
         connection.request(method, target, body=body, headers=headers, preload_content=False)
     except (BrokenPipeError, ConnectionResetError):
@@ -461,12 +464,12 @@ def _stale(error: BaseException) -> bool:
 
 
 def _quotes(error: Exception) -> bool:
-    """Whether an error's text may quote what was to be sent, secrets included."""
+    """Return whether an error's text may quote what was to be sent, secrets included."""
     return isinstance(error, ValueError | http.client.InvalidURL) and not isinstance(error, OSError)
 
 
 def shown(error: Exception) -> Exception:
-    """The error as a cause, without the text of one that quotes."""
+    """Return the error as a cause, without the text of one that quotes."""
     if _quotes(error):
         return ValueError(f"{type(error).__name__}, whose text is left out as it quotes what was to be sent")
     return error

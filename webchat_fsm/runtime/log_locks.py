@@ -48,7 +48,7 @@ def log_within(seconds: float, emit: Callable[[], object]) -> bool:
 
 
 def _needed(logger: logging.Logger | None) -> Iterator[Any]:
-    """The lock of the module, and those of the handlers that a line of a logger comes to."""
+    """Yield the lock of the module, and those of the handlers that a line of a logger comes to."""
     module: Any = logging
     yield module._lock
     while logger is not None:
@@ -57,13 +57,13 @@ def _needed(logger: logging.Logger | None) -> Iterator[Any]:
 
 
 def _reentrant(*locks: Any) -> list[Any]:
-    """Those that a thread may take twice, as all locks of logging are unless a user has replaced one."""
+    """Keep the locks that a thread may take twice, as all of logging are unless a user has replaced one."""
     kinds = (_RLOCK, type(threading.RLock()))  # gevent and eventlet have one of their own
     return [lock for lock in locks if isinstance(lock, kinds)]
 
 
 def _released(lock: Any) -> bool:
-    """Whether this thread held the lock, which it now does once less."""
+    """Release the lock once; False where this thread did not hold it."""
     try:
         lock.release()
     except RuntimeError:

@@ -206,7 +206,7 @@ class TlsStream(Stream):
             self._came.write_eof()
 
     def _opened(self, data: bytes) -> bytes | None:
-        """The plain bytes that are complete with these, None where there are none yet; empty at the end."""
+        """Return the plain bytes that are complete with these, None where there are none yet; empty at the end."""
         with self._lock:
             self._take(data)
             found: list[bytes] = []
@@ -305,7 +305,7 @@ def connect(host: str, port: int, options: Iterable[tuple[int, int, int | bytes]
 
 
 def secured(stream: Stream, context: ssl.SSLContext, host: str, flight: Flight) -> TlsStream:
-    """The stream under TLS, hands shaken; raises `OSError`, and leaves closing to the caller."""
+    """Return the stream under TLS, hands shaken; raises `OSError`, and leaves closing to the caller."""
     tls = TlsStream(stream, context, host)
     tls.shake(flight)
     return tls

@@ -174,7 +174,7 @@ class FileStore:
 
 
 def _plain(document: SavedSession) -> Json:
-    """What stands in a file, with the user data as they are: bounded, where they have no end."""
+    """Return what is written to a file, user data as they are: bounded, where they have no end."""
     session = msgspec.to_builtins(replace(document, user_data={}), enc_hook=str)
     return {"version": VERSION, "session": {**session, "user_data": document.user_data}}
 

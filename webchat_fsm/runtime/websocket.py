@@ -336,7 +336,7 @@ class Line:
             self._end(why)
 
     def _listened(self, question: Question, until: float) -> bytes | None:
-        """The answer that pushes give to a connect that is not sent before a moment; None once that has come."""
+        """Return the answer that pushes give to a connect that is not sent before a moment; None once that has come."""
         while clock.monotonic() < until:
             with self._mutex:
                 self._changed.wait_for(

@@ -188,7 +188,7 @@ _NOTHING = Fault()
 
 
 def _check_member(fault: Fault, where: str) -> None:
-    """Raise `ValueError` for a member that is changed in no way, or in two, and for a change of no member."""
+    """Raise `ValueError` for a member without a change or with two, and for a change without a member."""
     given = fault.value is not msgspec.UNSET
     if fault.member is None:
         if given or fault.remove:

@@ -119,13 +119,13 @@ def _place(into: Fields, path: list[str], value: object) -> None:
 
 
 def _next_number(into: Fields) -> str:
-    """The number of the next element; one that a name has taken is left to it, and the element stands unnamed."""
+    """Return the number of the next element; one that a name has taken stays its own."""
     number = str(len(into))
     return "" if number in into else number
 
 
 def _listed(value: object) -> object:
-    """The lists among nested fields, which were gathered under their numbers."""
+    """Return the lists among nested fields, which were gathered under their numbers."""
     if not isinstance(value, dict):
         return value
     inner = [_listed(one) for one in value.values()]

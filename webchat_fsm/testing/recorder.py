@@ -202,7 +202,7 @@ class Recorder:
 
 
 def _given_texts(step: Step) -> tuple[object, ...]:
-    """The texts that a command was given, before they were made fit to be sent."""
+    """Return the texts that a command was given, before they were made fit to be sent."""
     return (step.data.get("message"), step.data.get("Message")) if isinstance(step, Asked) else ()
 
 
@@ -253,7 +253,7 @@ def described(request: Request, mask: Mask, hides: Hides) -> Json:
 
 
 def _fields(message: Message) -> Any:
-    """The fields of a message, which preprocessors may have filled with anything."""
+    """Return the fields of a message, which preprocessors may have filled with anything."""
     return jsonable({**asdict(message), "sender": asdict(message.sender)})
 
 

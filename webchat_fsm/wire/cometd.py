@@ -186,7 +186,7 @@ class CometD:
         return replace(reply, link=link, pushes=tuple(self._pushes(call, messages)), misread=misread)
 
     def _no_bayeux(self, call: Call, answer: HttpAnswer, response: Response) -> Reply:
-        """A status without a Bayeux refusal: of something in between."""
+        """Read a status that comes without a Bayeux refusal, from something in between."""
         if answer.status == 429:
             return Reply(verdict=Verdict.THROTTLED, response=response, retry_after=retry_after(answer))
         return refused_between(call, answer, response)
@@ -291,7 +291,7 @@ def _structured(value: Any) -> Any:
 
 
 def _no_messages(listed: list[Any]) -> tuple[str, ...]:
-    """The kinds of elements of an answer that are no Bayeux messages."""
+    """Return the kinds of elements of an answer that are no Bayeux messages."""
     kinds = {
         lenient.kind_of(one) for one in listed if not (isinstance(one, dict) and isinstance(one.get("channel"), str))
     }
@@ -322,7 +322,7 @@ def _refusal(call: Call, verdict: Verdict, told: Response) -> str:
 
 
 def _advice(*messages: Json) -> Json:
-    """The advice of the reply and of a message on /meta/disconnect beside it; the later one wins."""
+    """Return the advice of the reply and of a message on /meta/disconnect beside it; the later one wins."""
     merged: Json = {}
     for message in messages:
         given = message.get("advice")

@@ -305,7 +305,7 @@ def read_envelope(call: Call, body: Any, response: Response, misread: tuple[str,
 
 
 def _own(envelope: Envelope) -> bool:
-    """Whether an object is an envelope of the chat server; others come from something in between."""
+    """Return whether an object is an envelope of the chat server; others come from something in between."""
     return envelope.status_code in _VERDICTS or envelope.messages is not None
 
 

@@ -394,7 +394,7 @@ def _original(original: Any, sender: Sender) -> Any:
 
 
 def _own(body: Any, envelope: WireEnvelope) -> bool:
-    """Whether a body is the application's own: its code is a text, or it has data; others come from between."""
+    """Return whether a body is the application's own: its code is a text, or it has data; others come from between."""
     if not isinstance(body, dict):
         return False
     status = body.get("status")

@@ -148,7 +148,7 @@ def _key(key: Any) -> str:
 
 
 def _is_plain(value: Any) -> bool:
-    """Whether JavaScript would not call a value an object; a date, a `Decimal` and the like are objects."""
+    """Return whether JavaScript would not call a value an object; a date, a `Decimal` and the like are objects."""
     return isinstance(value, str | int | float | None)
 
 
@@ -194,7 +194,7 @@ def _placed(digits: str, point: int) -> str:
 
 
 def answered(answer: HttpAnswer, url: str) -> Response:
-    """The response for an answer that was not read: its status, and the beginning of its body as a text."""
+    """Return the response for an answer that was not read: its status, and the beginning of its body as a text."""
     return Response(status=answer.status, body=answer.body[:1000].decode("utf-8", "replace"), url=bare(url))
 
 
@@ -214,7 +214,7 @@ def unreadable(call: Call, response: Response, why: str) -> Reply:
 
 
 def refused_between(call: Call, answer: HttpAnswer, response: Response) -> Reply:
-    """Read a status that does not come with the application's own body: the word of something in between.
+    """Read a status that comes without the application's own body, from something in between.
 
     Nothing has become of the chat by it. A gateway that was given no good answer, or none in time, may have handed the
     request on: its `error` leaves a send unconfirmed.
