@@ -21,7 +21,7 @@ def take(turn: Turn, arrivals: tuple[Arrival, ...]) -> None:
 
 
 def _closes_gap(session: Session, arrivals: tuple[Arrival, ...]) -> bool:
-    """Tell whether a page reaches what was delivered before, or the beginning of the chat.
+    """Return whether a page reaches what was delivered before, or the beginning of the chat.
 
     A page without the message that it was to end with may not follow what is known, so that no later page closes the
     gap in this opening.

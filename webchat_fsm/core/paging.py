@@ -65,7 +65,7 @@ class Pages(Struct):
         return replace(self.first, arrivals=self.arrivals)
 
     def _is_doubtful(self, arrivals: tuple[Arrival, ...]) -> bool:
-        """Tell whether a page lacks the message with which it was to end.
+        """Return whether a page lacks the message with which it was to end.
 
         That message may have come with an index that the server does not know it by, so that the page is none that
         follows; the next oldest message is tried. A server that leaves it out each time is believed then.
@@ -80,7 +80,7 @@ class Pages(Struct):
         self.anchors = sorted((one for one in older if one.rank is not None), key=lambda one: one.rank or ())[:2]
 
     def _closes(self, arrivals: tuple[Arrival, ...], limit: tuple[int, ...] | None) -> bool:
-        """Tell whether nothing is missing behind a page: it goes back far enough, or the chat begins there.
+        """Return whether nothing is missing behind a page: it goes back far enough, or the chat begins there.
 
         An empty page says neither: its messages may be what could not be read.
         """
@@ -98,7 +98,7 @@ class Pages(Struct):
 
 
 def meets(arrivals: Iterable[Arrival], reach: str | None) -> bool:
-    """Tell whether messages go back to an index or beyond it.
+    """Return whether messages go back to an index or beyond it.
 
     A single message beyond it is not believed, as its index may be a slip of the server; of an index of another form
     only an equal one counts.

@@ -178,7 +178,7 @@ def _low(frame: Frame) -> Rank:
 
 
 def _is_turned(events: list[Arrival]) -> bool:
-    """Whether the answer rises from its end to its beginning; of two events their times decide."""
+    """Return whether the answer rises from its end to its beginning; of two events their times decide."""
     ranks = [_rank(event) for event in events]
     rising, falling = len(_longest(ranks)), len(_longest(ranks[::-1]))
     if falling <= rising or falling > 2:

@@ -78,7 +78,7 @@ def came(turn: Turn, arrival: Arrival) -> None:
 
 
 def _is_own(session: Session, message: Message) -> bool:
-    """Tell whether this client said it; v3 names the participant, v2 has one client in a chat."""
+    """Return whether this client said it; v3 names the participant, v2 has one client in a chat."""
     if message.type != "Message" or message.sender.type != "Client":
         return False
     own, sender = session.session_data.participant_id, message.sender.participant_id
@@ -103,7 +103,7 @@ def _settled_by(behind: list[Sending], message: Message, place: Place) -> Sendin
 
 
 def _is_elsewhere(sending: Sending, place: Place) -> bool:
-    """Tell whether the server has named another place, in the form in which the message has one."""
+    """Return whether the server has named another place, in the form in which the message has one."""
     return sending.place is not None and place is not None and len(sending.place) == len(place)
 
 

@@ -272,7 +272,7 @@ def _where(entry: _Entry) -> tuple[Place, int]:
 
 
 def _moves(one: Found, frame: Frame) -> bool:
-    """Return whether an event counts for the next position: a repeated odd one before the position asked for does not."""
+    """Return whether an event counts for the next position: not an odd one repeated from before it."""
     return one.fresh or one.place[0] >= ((frame.position or 1) - 1,)
 
 

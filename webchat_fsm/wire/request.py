@@ -222,7 +222,8 @@ def refused_between(call: Call, answer: HttpAnswer, response: Response) -> Reply
     error = None
     if answer.status in (502, 504) and not response.errors:
         error = TransportError(
-            f"{call.operation}: no word of the chat server: HTTP status {answer.status}", response=response
+            f"{call.operation}: HTTP status {answer.status}, not from the chat server, which may have the request",
+            response=response,
         )
     return Reply(verdict=Verdict.BAD, response=response, error=error, retry_after=retry_after(answer))
 
