@@ -48,7 +48,10 @@ def fault(reply: Reply) -> str:
     kind = "the server refuses" if reply.verdict is Verdict.BAD and 400 <= status < 500 else reply.verdict
     for error in reply.response.errors:
         return f"{kind}: {error.get('advice') or error.get('text') or error.get('code')}"
-    return f"{kind}: HTTP status {status}"
+    # a status without an error of the application's own, as of a proxy, or of a wrong URL
+    between = reply.verdict is Verdict.BAD and status >= 300
+    hint = ", without an error of the chat server's: check the URL and what is in between" if between else ""
+    return f"{kind}: HTTP status {status}{hint}"
 
 
 def contact(turn: Turn, reply: Reply) -> None:

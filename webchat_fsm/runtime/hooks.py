@@ -169,7 +169,7 @@ def saved_with_token(config: Config, given: Any) -> SavedSession | None:
 
 
 def _decoded(given: Any) -> Any:
-    """Session data, read where they are a JSON text."""
+    """Read session data that are a JSON text; others are returned as they are."""
     if isinstance(given, str) and given.lstrip().startswith(("{", '"')):
         try:
             return read_json(given)

@@ -271,7 +271,7 @@ class WebChatService(CommandFace, EventFace):
         return Explanation(name, not reason, reason, rule.legal_in(session.transport))
 
     def health(self) -> Health:
-        """How the service does, for a watchdog of yours."""
+        """Return the state of polling, threads and store, for a watchdog of yours."""
         engine, session = self._engine, self._engine.session
         with engine.lock:
             now = engine.moment()
@@ -534,7 +534,7 @@ class WebChatService(CommandFace, EventFace):
 
 
 def _calm(error: BaseException) -> None:
-    """After an interruption, leave no lock of logging with this thread."""
+    """Release the locks of logging that this thread holds after an interruption."""
     if not isinstance(error, Exception):
         log_locks.give_back()
 

@@ -222,7 +222,7 @@ def refused_between(call: Call, answer: HttpAnswer, response: Response) -> Reply
     error = None
     if answer.status in (502, 504) and not response.errors:
         error = TransportError(
-            f"{call.operation}: HTTP status {answer.status}, not from the chat server, which may have the request",
+            f"{call.operation}: HTTP status {answer.status}, not from the chat server; the request may have arrived",
             response=response,
         )
     return Reply(verdict=Verdict.BAD, response=response, error=error, retry_after=retry_after(answer))
