@@ -40,8 +40,7 @@ ONLY_IN: dict[str, set[str]] = {
 }
 """Who may import what.
 
-The server's front is a host of its own, which knows nothing of the runtime and its clock. The command line is free:
-`doctor` looks at names, sockets and certificates itself.
+The server's front is a host of its own, which knows nothing of the runtime and its clock. The command line is free.
 """
 
 IMPURE = {

@@ -8,7 +8,7 @@ import pytest
 from msgspec import UNSET
 
 from webchat_fsm.server import Fault, HttpRequest
-from webchat_fsm.server.members import changed, steps
+from webchat_fsm.server.faults import changed, steps
 
 
 def test_status_1_for_so_many_refreshes_and_then_all_is_well(visitor):
