@@ -283,9 +283,8 @@ HOSTILE = [
 ]
 
 
-@pytest.mark.parametrize("body", HOSTILE)
-def test_a_hostile_answer_to_a_poll_is_a_failed_poll(peer, says, http, service, wire, eventually, body):
-    """The start is answered well, every poll with the hostile body, over a socket."""
+def polled_with(body, says, wire):
+    """Return what a peer says: the start and commands are answered well, every poll with a body."""
     good = wire().send(type("R", (), {"operation": "start"})()).body
 
     def talk(server, connection):
@@ -293,7 +292,13 @@ def test_a_hostile_answer_to_a_poll_is_a_failed_poll(peer, says, http, service, 
             polled = b"/refresh" in request.split(b"\r\n")[0]
             connection.sendall(says.whole(body if polled else good))
 
-    server = peer(talk)
+    return talk
+
+
+@pytest.mark.parametrize("body", HOSTILE)
+def test_a_hostile_answer_to_a_poll_is_a_failed_poll(peer, says, http, service, wire, eventually, body):
+    """The start is answered well, every poll with the hostile body, over a socket."""
+    server = peer(polled_with(body, says, wire))
     with service(http(server.url), config={"dataURL": server.url, "pollExceptionLimit": 1}) as chat:
         chat.start_chat(nickname="Jonny")
         eventually(lambda: chat.state == "offline")
@@ -324,14 +329,7 @@ ODD = [
 
 @pytest.mark.parametrize("body", ODD)
 def test_a_hostile_member_of_an_answer_stops_no_poll(peer, says, http, service, wire, eventually, body):
-    good = wire().send(type("R", (), {"operation": "start"})()).body
-
-    def talk(server, connection):
-        while request := server.read(connection):
-            polled = b"/refresh" in request.split(b"\r\n")[0]
-            connection.sendall(says.whole(body if polled else good))
-
-    server = peer(talk)
+    server = peer(polled_with(body, says, wire))
     with service(http(server.url), config={"dataURL": server.url, "pollExceptionLimit": 1}) as chat:
         chat.start_chat(nickname="Jonny")
         polls = len(server.seen)

@@ -34,7 +34,7 @@ def take(
 ) -> None:
     """Deliver what is new. The transcript comes before the cursor; an answer not `trusted` does not move the cursor.
 
-    `old` marks history, which only messageReceived tells, newest first; `next_position` is the server's.
+    `old` marks history, newest first, which only messageReceived publishes; `next_position` is the server's.
     """
     session = turn.session
     answer = session.look(arrivals, next_position=next_position, old=old)

@@ -43,10 +43,12 @@ def unread(call: Call, error: Exception, response: Response | None = None, *, si
     why = f"{call.operation}: {type(error).__name__} at {place(error)}"
     text = f"{why}, a defect of webchat_fsm: please report it with the traceback from the log"
     known = response or Response()
-    told = Response(status=known.status, body=known.body, errors=[{"code": OWN_FAULT, "text": text}], url=known.url)
-    fault = TransportError(text, response=told)
+    published = Response(
+        status=known.status, body=known.body, errors=[{"code": OWN_FAULT, "text": text}], url=known.url
+    )
+    fault = TransportError(text, response=published)
     fault.__cause__ = error
-    return Reply(verdict=Verdict.SILENT if silent else Verdict.BAD, response=told, error=fault, defect=text)
+    return Reply(verdict=Verdict.SILENT if silent else Verdict.BAD, response=published, error=fault, defect=text)
 
 
 def decide(session: Session, step: Step, now: Moment, error: Exception | None = None) -> Decision:
@@ -155,7 +157,7 @@ class _Fallback:
             session.poll_out = 0
         if self.reply.verdict is Verdict.SILENT:
             self._fire(Trigger.NO_ANSWER)
-        elif self.reply.response.status and session.transport.polls:  # over CometD a connect alone tells of contact
+        elif self.reply.response.status and session.transport.polls:  # over CometD only a connect is contact
             self._fire(Trigger.ANSWERED)
         self._fire(Trigger.MISANSWERED)
         self._fire(Trigger.POLL_FAILED)
@@ -164,7 +166,7 @@ class _Fallback:
             self._poll_again(asked=call is not None and call.operation == "notifications")
 
     def _poll_again(self, *, asked: bool = False) -> None:
-        """Set polling going again, with the pause of a failed poll; `asked` where missed messages were asked for."""
+        """Restart polling, with the pause of a failed poll; `asked` where missed messages were asked for."""
         session, now = self.session, self.now.timer
         if session.transport.polls:
             if session.state in POLLING_ON:
@@ -174,7 +176,7 @@ class _Fallback:
             return
         link = session.link
         link.miss(session.cursor)
-        if asked:  # the connection is well: only a good push ends the trouble
+        if asked:  # the connection works: only a good push ends the outage
             session.timers[Timer.CONNECT] = now + max(link.interval, ASK_AGAIN)
         else:
             link.lost = link.fresh = True

@@ -62,7 +62,7 @@ class Settings(NamedTuple):
 
 
 class Standing(StrEnum):
-    """What the server has said of a send: nothing yet, that it took it, or nothing that was heard."""
+    """What the server has answered to a send: nothing yet, that it took it, or no complete answer."""
 
     ASKED = "asked"
     ACCEPTED = "accepted"

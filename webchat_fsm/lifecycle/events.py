@@ -44,7 +44,7 @@ class MessageReceived(Struct, frozen=True, kw_only=True):
 
     `original_messages` holds beside each message what the wire said, an object or any value in its place; `restoring`
     is true for what a restore brought, `old_messages` for history; `idle_time_count_down` the seconds to the idle
-    close, where a v2 server told them.
+    close, where a v2 server sent them.
     """
 
     messages: tuple[Message, ...]

@@ -238,8 +238,8 @@ def _check_member(fault: Fault, where: str) -> None:
     except ValueError as error:
         raise ValueError(f"{where}{error}") from None
     if given is fault.remove:
-        told = "either the value or remove, not both" if given else "the value that is to stand there, or remove=True"
-        raise ValueError(f"{where}member: give {told}")
+        wanted = "either the value or remove, not both" if given else "the value that is to stand there, or remove=True"
+        raise ValueError(f"{where}member: give {wanted}")
     try:
         msgspec.json.encode(fault.value if given else None)
     except (TypeError, RecursionError) as error:
