@@ -10,6 +10,7 @@ from contextlib import suppress
 
 from webchat_fsm.core import machine
 from webchat_fsm.core.facts import Asked, Closed, Due, Interrupted, Moment, Opened, Replied, Reply, Step, Timer, Verdict
+from webchat_fsm.core.pace import ASK_AGAIN, LONGEST_PAUSE
 from webchat_fsm.core.session import Session, Standing
 from webchat_fsm.errors import TransportError
 from webchat_fsm.lifecycle.effects import Call, Decision, Forget, Publish, SavedSession, Settled
@@ -19,12 +20,6 @@ from webchat_fsm.lifecycle.words import OWN_FAULT, Response
 
 POLLS = frozenset({"refresh", "connect", "handshake", "notifications"})
 """Operations by which a chat goes on."""
-
-LONGEST_PAUSE = 60.0
-"""Seconds between two reconnects at most."""
-
-ASK_AGAIN = 3.0
-"""Seconds until missed messages are asked for again where the answer to such a request met a defect."""
 
 
 def place(error: BaseException) -> str:

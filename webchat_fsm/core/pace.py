@@ -1,4 +1,4 @@
-"""How long until the next poll: declared as data, one pace a transport (lifecycle decision 7)."""
+"""How long until the next poll, declared as data for each transport, and until the next request of a session's own."""
 
 from __future__ import annotations
 
@@ -16,6 +16,12 @@ RATE = 10.0
 
 RATE_AFTER_MESSAGES = 50.0
 """Connects a second that may follow connects with a message not seen before."""
+
+LONGEST_PAUSE = 60.0
+"""Seconds between two connects or handshakes of an outage at most."""
+
+ASK_AGAIN = 3.0
+"""Seconds until missed messages are requested again."""
 
 LEAST_AFTER_FAILURE = 0.1
 """Seconds until the poll after a failed one at least, whatever the jitter takes off."""
