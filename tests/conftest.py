@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import gc
+import os
 from functools import wraps
 
 import pytest
+from hypothesis import settings
+from hypothesis.internal.conjecture import providers
 
 from tests import needs
 from tests.laws import LawWatcher
 from webchat_fsm.runtime.service import WebChatService
 
 gc.set_threshold(100_000, 50, 50)  # thousands of small tests make little rubbish; each look for it goes through all
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # or each of the many processes would compile the package anew
+
+settings.register_profile("repeatable", derandomize=True, database=None, deadline=None)
+settings.register_profile("random", database=None, deadline=None, print_blob=True)
+settings.load_profile(os.environ.get("WEBCHAT_EXAMPLES", "repeatable"))
+if settings.get_current_profile_name() == "repeatable":
+    # Hypothesis also draws the constants of all modules imported so far, which differ with the tests that ran before.
+    providers._get_local_constants = lambda: providers._local_constants
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -262,7 +262,7 @@ def parts(events: list[Arrival], splits: list[int]) -> list[int]:
 
 
 @given(st.data(), st.integers(1, 9), SPLITS, st.booleans(), INDEXES)
-@settings(max_examples=300, deadline=None, derandomize=True, database=None)
+@settings(max_examples=100)
 def test_any_index_of_a_poll_replaced_loses_and_moves_nothing(data, count, splits, names_next, index):
     events = story(count, data.draw(st.integers(1, count)), index)
     play = Play().start()
@@ -275,7 +275,7 @@ def test_any_index_of_a_poll_replaced_loses_and_moves_nothing(data, count, split
 
 
 @given(st.data(), st.integers(1, 9), SPLITS, INDEXES)
-@settings(max_examples=200, deadline=None, derandomize=True, database=None)
+@settings(max_examples=100)
 def test_any_index_replaced_where_all_is_repeated_loses_nothing(data, count, splits, index):
     events = story(count, data.draw(st.integers(1, count)), index)
     play = Play().start()
@@ -285,7 +285,7 @@ def test_any_index_replaced_where_all_is_repeated_loses_nothing(data, count, spl
 
 
 @given(st.data(), st.integers(1, 9), SPLITS, st.booleans(), INDEXES)
-@settings(max_examples=200, deadline=None, derandomize=True, database=None)
+@settings(max_examples=100)
 def test_any_index_of_a_push_replaced_loses_and_moves_nothing(data, count, splits, names_next, index):
     events = story(count, data.draw(st.integers(1, count)), index)
     play = Play(**COMETD)
@@ -330,7 +330,7 @@ def asynchronous() -> Play:
     SPLITS,
     st.sampled_from([None, "x", "", "-", "0-0", "5", "17", f"{2**60}-0", f"{MILLISECONDS - 1}-0", "leap", "other"]),
 )
-@settings(max_examples=300, deadline=None, derandomize=True, database=None)
+@settings(max_examples=100)
 def test_any_index_of_v3_replaced_loses_and_moves_nothing(data, gaps, splits, index):
     times = [MILLISECONDS + sum(gaps[: number + 1]) for number in range(len(gaps))]
     place = data.draw(st.integers(0, len(times) - 1))

@@ -16,6 +16,17 @@ KNOWN = planted.functions()
 ROUNDS = 12.0
 """Seconds for which a function raises: several polls on each transport."""
 
+EVERY = 4
+"""The ordinary tests strike each fourth of the functions that a transport calls, on each transport others; the soak
+strikes all of them on all transports."""
+
+fewer_or_all = pytest.mark.parametrize("every", [EVERY, pytest.param(1, marks=pytest.mark.soak)])
+
+
+def some(names: list[str], transport: Transport, every: int) -> list[str]:
+    """Every so manyth of the names of functions, sorted so that transports which call the same ones share them out."""
+    return sorted(names)[list(Transport).index(transport) % every :: every]
+
 
 def on(transport: Transport) -> Stage:
     """A chat with an agent, whose first polls have been answered."""
@@ -38,14 +49,15 @@ def at_home(transport: Transport) -> str:
     return "polling" if transport.polls else "active"
 
 
+@fewer_or_all
 @pytest.mark.parametrize("transport", Transport)
-def test_no_defect_makes_a_chat_deaf(transport, caplog):
+def test_no_defect_makes_a_chat_deaf(transport, every, caplog):
     caplog.set_level(logging.CRITICAL, "webchat_fsm")
     first = on(transport)
     struck = planted.called_in(lambda: converse(first, "clean"), KNOWN)
     assert len(struck) > 15
     wrong = []
-    for name in struck:
+    for name in some(struck, transport, every):
         stage = on(transport)
         with planted.planted(KNOWN[name]):
             before = len(stage.http.sent)
@@ -84,12 +96,13 @@ def raised_by(act) -> Exception | None:
     return None
 
 
+@fewer_or_all
 @pytest.mark.parametrize("transport", Transport)
-def test_a_command_is_rejected_where_a_defect_strikes(transport, caplog):
+def test_a_command_is_rejected_where_a_defect_strikes(transport, every, caplog):
     caplog.set_level(logging.CRITICAL, "webchat_fsm")
     first = on(transport)
     rejected = []
-    for name in planted.called_in(lambda: first.chat.send_message("clean"), KNOWN):
+    for name in some(planted.called_in(lambda: first.chat.send_message("clean"), KNOWN), transport, every):
         stage = on(transport)
         with planted.planted(KNOWN[name]):
             error = raised_by(lambda chat=stage.chat: chat.send_message("struck"))
@@ -104,16 +117,17 @@ def test_a_command_is_rejected_where_a_defect_strikes(transport, caplog):
         assert stage.heard.texts().count("struck") <= 1, name
         assert stage.chat.state == at_home(transport), name
         stage.chat.close()
-    assert len(rejected) > 5
+    assert len(rejected) > 5 // every
 
 
+@fewer_or_all
 @pytest.mark.parametrize("transport", Transport)
-def test_a_start_is_rejected_where_a_defect_strikes(transport, caplog):
+def test_a_start_is_rejected_where_a_defect_strikes(transport, every, caplog):
     caplog.set_level(logging.CRITICAL, "webchat_fsm")
     timeline = Timeline()
     first = Stage(timeline, TestServer(timeline), transport).open()
     rejected = []
-    for name in planted.called_in(lambda: first.start_chat(nickname="Jonny"), KNOWN):
+    for name in some(planted.called_in(lambda: first.start_chat(nickname="Jonny"), KNOWN), transport, every):
         stage = Stage(timeline, TestServer(timeline), transport)
         chat = stage.open()
         with planted.planted(KNOWN[name]):
@@ -127,14 +141,15 @@ def test_a_start_is_rejected_where_a_defect_strikes(transport, caplog):
         stage.advance(5)
         assert chat.state == at_home(transport), name
         chat.close()
-    assert len(rejected) > 5
+    assert len(rejected) > 5 // every
 
 
+@fewer_or_all
 @pytest.mark.parametrize("transport", Transport)
-def test_a_restore_fails_where_a_defect_strikes_and_works_again(transport, caplog):
+def test_a_restore_fails_where_a_defect_strikes_and_works_again(transport, every, caplog):
     caplog.set_level(logging.CRITICAL, "webchat_fsm")
     failed = []
-    for name in planted.called_in(away(transport).chat.open, KNOWN):
+    for name in some(planted.called_in(away(transport).chat.open, KNOWN), transport, every):
         stage = away(transport)
         chat = stage.chat
         with planted.planted(KNOWN[name]):
@@ -147,7 +162,7 @@ def test_a_restore_fails_where_a_defect_strikes_and_works_again(transport, caplo
         stage.advance(5)
         assert chat.state == at_home(transport), name
         chat.close()
-    assert len(failed) > 5
+    assert len(failed) > 5 // every
 
 
 def test_a_defect_is_logged_once_for_its_place_and_counted(caplog):

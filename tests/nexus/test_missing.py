@@ -493,7 +493,7 @@ def check_absence(number, size, before, crash, faults):
     absence.server.close()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40)
 @given(**STORIES)
 def test_every_message_comes_or_is_reported_missing(number, size, before, crash, faults):
     check_absence(number, size, before, crash, faults)

@@ -203,7 +203,7 @@ def test_ctrl_c_under_a_send_leaves_close_and_the_chat_alive(site, transport):
     config = site.config(transport, secure=transport in ("v2", "websocket"))
     count = entries(config, DEEDS["send"])
     assert count > 200
-    for number in random.sample(range(1, count), 4):
+    for number in range(count // 8, count, count // 4):
         assert struck(config, DEEDS["send"], number)
 
 

@@ -89,10 +89,13 @@ def test_any_text_goes_as_without_a_recorder(transport, tmp_path_factory):
     folder = tmp_path_factory.mktemp("texts")
     numbers = iter(range(10_000))
 
-    @settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
     @example(ODD)
     @example("\ud83d")
     @example("")
+    @example("APIKEY")  # a key of the user's that is named like a secret is masked alike in a command and a request
+    @example("token")
+    @example("userData")
     @given(TEXTS)
     def check(text):
         number = next(numbers)

@@ -64,7 +64,7 @@ def test_a_float_reads_back_as_itself(value):
     assert float(text(value)) == value
 
 
-@settings(max_examples=100)
+@settings(max_examples=50)
 @given(st.text())
 def test_a_text_goes_without_lone_surrogates(given_text):
     body = form(bracketed("u", {given_text: given_text}))
@@ -90,7 +90,7 @@ _ITEMS = st.recursive(
 )
 
 
-@settings(max_examples=100)
+@settings(max_examples=50)
 @given(st.dictionaries(_KEYS, _ITEMS, max_size=4))
 def test_the_server_reads_back_what_was_nested(value):
     assert read(form(bracketed("userData", value))) == value

@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from webchat_fsm.core.transcript import Prefilters
-from webchat_fsm.lifecycle.encoding import DEEPEST, TOO_DEEP, json_to_keep, spelling
+from webchat_fsm.lifecycle.encoding import DEEPEST, TOO_DEEP, json_to_keep, read_json, spelling
 from webchat_fsm.lifecycle.words import MASK, Json, scalars
 from webchat_fsm.wire.nexus_v3 import session_of
 
@@ -101,7 +101,7 @@ class Mask:
         """A value that stands under a key; `own` where the user sent it, so that user data are the user's."""
         plain = _plain(key)
         if plain in OTHER_SECRETS:
-            return MASK if value else value
+            return veiled(value)
         if plain in SESSION_SECRETS and isinstance(value, str):
             return self.secret(value)
         if own and plain in USERS_OWN:
@@ -151,9 +151,17 @@ class Mask:
             parts = re.split(r"[\[\]]+", name)
             own = (all_own and len(parts) > 1) or any(_plain(part) in USERS_OWN for part in parts)
             key = next((part for part in reversed(parts) if part), "")
-            kept = MASK if own and value else self.keyed(key, value, hides)
+            kept = MASK if own and value else self.keyed(key, self._inner_json(value, hides), hides)
             fields[name] = kept if name not in fields else [*_listed(fields[name]), kept]
         return fields
+
+    def _inner_json(self, value: str, hides: Hides) -> str:
+        """Mask the JSON object that a field carries as its text, as `eventAttributes` does; another text stays."""
+        try:
+            decoded = read_json(value) if value.startswith("{") else None
+        except ValueError:
+            decoded = None
+        return json_to_keep(self.value(decoded, hides, own=True)).decode() if isinstance(decoded, dict) else value
 
     def url(self, url: str) -> str:
         """An address without secrets; its query as far as it says something to a reader."""
