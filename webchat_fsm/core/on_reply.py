@@ -255,6 +255,7 @@ def restored(turn: Turn, call: Call, reply: Reply) -> None:
         turn.adopt(reply.session_data)
         trusted = trigger is Trigger.RESTORE_CONFIRMED
         missing = _missing(session, reply, saved) if trusted else None
+        paged = session.pages is not None and session.pages.fetched > 1
         payload = Restored(is_async=session.transport.asynchronous, missing=missing)
 
         def catch_up() -> None:
@@ -263,6 +264,7 @@ def restored(turn: Turn, call: Call, reply: Reply) -> None:
 
         turn.fire(trigger, {"restored": payload}, content=catch_up)
         session.catching_up = not trusted
+        session.behind = paged  # as after a page of history
         _send_user_data(turn)
         turn.resolve()
     else:
@@ -335,6 +337,7 @@ def _sent(turn: Turn, call: Call, reply: Reply) -> None:
 def _history(turn: Turn, call: Call, reply: Reply) -> None:
     if reply.good:
         history.take(turn, reply.arrivals)
+        turn.session.behind = True  # the server may have moved its own cursor with the page
     _other(turn, call, reply)
 
 
