@@ -13,6 +13,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from webchat_fsm.core.facts import Arrival, Reply, rank
+from webchat_fsm.lifecycle.effects import SavedSession
 
 PAGES_AT_MOST = 10
 """How many pages one restore fetches."""
@@ -114,6 +115,16 @@ def meets(arrivals: Iterable[Arrival], reach: str | None) -> bool:
     return same or sum(len(place) == len(wanted) and place <= wanted for place in places) > 1
 
 
+def resumed_at(saved: SavedSession) -> int | str:
+    """Return the index behind which a poll goes on where a restore over v3 brings no message; 1 where none is known.
+
+    It is the one of the last poll, if it has the form of the indexes; the one that hooks keep lacks its hyphen.
+    """
+    polled, reach = rank(saved.cursor), rank(saved.last_index)
+    known = polled and reach and any(reach) and len(polled) == len(reach)
+    return saved.cursor if known else 1
+
+
 def may_begin(arrivals: Iterable[Arrival], reach: str | None) -> bool:
     """Tell whether a chat can begin with messages: not where all of them are newer than one delivered before.
 
@@ -129,7 +140,7 @@ def may_begin(arrivals: Iterable[Arrival], reach: str | None) -> bool:
 def _oldest_first(arrivals: tuple[Arrival, ...]) -> tuple[Arrival, ...]:
     """Turn a page round that falls from its first index to its last: pages are put together oldest first."""
     falls = len(arrivals) > 1 and all(
-        one.rank is not None and two.rank is not None and one.rank > two.rank for one, two in pairwise(arrivals)
+        one.rank is not None and two.rank is not None and one.rank >= two.rank for one, two in pairwise(arrivals)
     )
     return arrivals[::-1] if falls else arrivals
 
