@@ -55,8 +55,13 @@ def unsendable(value: Any, place: str) -> Iterator[str]:
 def _spelt(value: Any) -> bool:
     if isinstance(value, bytes | bytearray):
         return False
+    if isinstance(value, str | int | float | None):
+        return True
     spelling: object = type(value).__str__
-    return isinstance(value, str | int | float | None) or spelling is not object.__str__
+    try:
+        return spelling is not object.__str__ and isinstance(str(value), str)
+    except Exception:  # the code of a user's object may raise anything
+        return False
 
 
 def as_it_came(original: Any) -> Any:
