@@ -417,6 +417,19 @@ def test_a_chat_without_a_message_where_some_were_is_not_complete(lasting):
     assert told(lasting) == (None, False)
 
 
+def test_a_restore_without_messages_polls_on_from_the_last_poll(lasting):
+    """Once a poll has failed it names an index: not the one before all messages, which would bring them unmarked."""
+    polled = lasting.chatting("first") and lasting.chat._engine.session.cursor
+    lasting.chat.close()
+    lasting.client()
+    lasting.http.answer("restore", page(1, 0))
+    lasting.chat.open()
+    lasting.http.answer("refresh", b"<html>")
+    lasting.advance(10)
+    assert {"index": polled} in lasting.queries()
+    assert lasting.heard.texts() == []
+
+
 # -- what is saved -----------------------------------------------------------------------------------------------------
 
 
