@@ -212,6 +212,18 @@ def test_a_filtered_send_takes_the_message_that_is_its_own(stage):
     assert states(plain) == [("delivered", 3)]
 
 
+def test_of_two_sends_at_once_neither_overtakes_the_other():
+    """Two threads: the server may take the second send first, so that its message comes first."""
+    play = Play().start()
+    one, two = (play.ask("sendMessage", {"message": text}) for text in ("one", "two"))
+    for decision in (one, two):
+        play.answer(decision, good())
+    play.poll(good(said(1, "two", "Client")))
+    assert [type(effect) for effect in play.effects if isinstance(effect, Delivered | Overtaken)] == [Delivered]
+    play.poll(good(said(2, "one", "Client")))
+    assert [effect.index for effect in play.effects if isinstance(effect, Delivered)] == [1, 2]
+
+
 def test_a_delivered_receipt_stays_so_whatever_comes_later():
     receipt = Receipt(1, "sent", lambda receipt, timeout: receipt.settled)
     receipt.settle(Delivered(ticket=1, index=7))
@@ -287,10 +299,10 @@ class Model:
     """The rules, one by one: what each send must have come to."""
 
     def __init__(self):
-        self.sends, self.strays, self.seen = [], [], 0
+        self.sends, self.strays, self.seen = [], [], 0  # a send and the number of those made when it was accepted
 
     def send(self, ticket, text):
-        self.sends.append({"ticket": ticket, "text": text, "seen": self.seen, "is": "asked", "index": None})
+        self.sends.append({"ticket": ticket, "text": text, "seen": self.seen, "is": "asked", "index": None, "at": 0})
 
     def open(self, *kinds):
         return [one for one in self.sends if one["is"] in kinds]
@@ -298,7 +310,7 @@ class Model:
     def answer(self, ticket, how):
         (send,) = [one for one in self.sends if one["ticket"] == ticket]
         if send["is"] == "asked":
-            send["is"] = how
+            send["is"], send["at"] = how, len(self.sends)
             mine = [stray for stray in self.strays if stray > send["seen"]]
             if how == "accepted" and mine:
                 self.strays.remove(mine[0])
@@ -317,8 +329,9 @@ class Model:
             self.strays.append(index)
 
     def settle(self, send, index):
-        for earlier in self.sends[: self.sends.index(send)]:
-            if earlier["is"] == "accepted":
+        made = self.sends.index(send)
+        for earlier in self.sends[:made]:
+            if earlier["is"] == "accepted" and earlier["at"] <= made:
                 earlier["is"] = "unconfirmed"
         send["is"], send["index"] = "delivered", index
 

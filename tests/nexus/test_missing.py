@@ -345,8 +345,41 @@ def test_pages_without_messages_say_nothing_about_the_beginning(lasting):
 
 @pytest.mark.parametrize("last", [[ANCHOR], [ANCHOR, ANCHOR]], ids=["itself", "itself twice"])
 def test_the_beginning_of_the_chat_ends_the_paging(lasting, last):
-    scripted(lasting, page(40, 59), envelope(messages=last))
+    scripted(lasting, page(40, 59), envelope(messages=last), seen=0)
     assert told(lasting) == (0, True)
+
+
+def test_a_beginning_behind_what_was_delivered_leaves_a_gap(lasting):
+    """The server has dropped its older messages, or left them out of the page: what lies between never came."""
+    chat = scripted(lasting, page(40, 59), envelope(messages=[ANCHOR]), seen=5)
+    assert told(lasting) == (None, False)
+    lasting.http.answer("history", envelope(messages=[ANCHOR]))
+    chat.command("fetchHistory")
+    assert not chat.get_transcript().complete
+
+
+def test_pages_that_come_newest_first_are_turned_round(lasting):
+    newest_first = [
+        envelope(messages=[said(f"{n}-0", f"text {n}") for n in range(last, first - 1, -1)])
+        for first, last in ((40, 59), (21, 40), (3, 21))
+    ]
+    chat = scripted(lasting, *newest_first)
+    assert told(lasting) == (0, True)
+    assert [m.text for m in chat.get_transcript().messages] == [f"text {n}" for n in range(3, 60)]
+
+
+def test_a_message_said_between_two_pages_is_polled_by_its_index(lasting):
+    """A server may move its own cursor with each page, so that a poll without an index would not bring it."""
+    scripted(lasting, page(40, 59), page(5, 40))
+    lasting.advance(1)
+    assert lasting.queries()[-1] == {"index": "59-0"}
+    lasting.advance(5)
+    assert "refresh" in lasting.http.operations()[-1]
+    lasting.http.answer("history", page(1, 5))
+    lasting.chat.fetch_history()
+    polled = len(lasting.queries())
+    lasting.advance(5)
+    assert "index" in lasting.queries()[polled]
 
 
 ODD = ["1-0", "3-0", "24-0", "25-1", "35-0", "35-7", "0", "99-0", str(2**53), "", None]
@@ -382,6 +415,19 @@ def test_an_odd_index_does_not_close_a_gap_by_history(lasting):
 def test_an_empty_chat_where_messages_were_is_not_complete(lasting):
     scripted(lasting, page(1, 0))
     assert told(lasting) == (None, False)
+
+
+def test_a_restore_without_messages_polls_on_from_the_last_poll(lasting):
+    """Once a poll has failed it names an index: not the one before all messages, which would bring them unmarked."""
+    polled = lasting.chatting("first") and lasting.chat._engine.session.cursor
+    lasting.chat.close()
+    lasting.client()
+    lasting.http.answer("restore", page(1, 0))
+    lasting.chat.open()
+    lasting.http.answer("refresh", b"<html>")
+    lasting.advance(10)
+    assert {"index": polled} in lasting.queries()
+    assert lasting.heard.texts() == []
 
 
 # -- what is saved -----------------------------------------------------------------------------------------------------

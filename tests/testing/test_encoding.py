@@ -7,6 +7,11 @@ import json
 import logging
 import math
 import re
+from collections.abc import Mapping
+from datetime import date
+from decimal import Decimal
+from enum import StrEnum
+from uuid import UUID
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
@@ -192,6 +197,103 @@ def test_what_is_sent_has_no_lone_surrogates(text):
 def test_the_server_reads_half_an_emoji_in_json():
     request = HttpRequest("POST", "/", {"content-type": "application/json"}, rb'{"message": "\ud83d"}')
     assert read_fields(request) == {"message": "\ud83d"}
+
+
+# -- what the code of a user raises ------------------------------------------------------------------------------------
+
+
+class Colour(StrEnum):
+    RED = "red \ud83d"
+
+
+class HostileText(str):
+    def __str__(self):
+        raise ZeroDivisionError("str")
+
+    __eq__ = __str__  # type: ignore[assignment]
+    __hash__ = str.__hash__
+
+    def encode(self, *given):
+        raise ZeroDivisionError("encode")
+
+
+class HostileMapping(Mapping):
+    def __getitem__(self, key):
+        raise ZeroDivisionError("getitem")
+
+    def __iter__(self):
+        return iter(["a"])
+
+    def __len__(self):
+        return 1
+
+
+class HostileList(list):
+    def __iter__(self):
+        raise ZeroDivisionError("iter")
+
+
+class HostileSpelling:
+    def __str__(self):
+        raise ZeroDivisionError("spelling")
+
+
+SPELT = [
+    Colour.RED,
+    HostileText("x"),
+    UUID(int=1),
+    Decimal("1.50"),
+    date(2026, 7, 1),
+    10**400,
+    True,
+]
+FAILING = [HostileMapping(), HostileList([1]), HostileSpelling(), [HostileSpelling()], {"a": {"b": HostileList([1])}}]
+
+
+@pytest.mark.parametrize("value", SPELT, ids=lambda value: type(value).__name__)
+@pytest.mark.parametrize("transport", Transport)
+def test_a_value_with_a_text_is_sent_and_replays(transport, value, tmp_path):
+    timeline = Timeline()
+    server, recorder = TestServer(timeline), Recorder()
+    store, http = FileStore(tmp_path / "session.json"), server.http()
+    chat = WebChatService(CONFIGS[transport], store=store, http=http, driver=timeline.driver, recorder=recorder)
+    with chat:
+        chat.start_chat(nickname=value, user_data={"k": value, "l": [value]})
+        chat.update_user_data({"again": value})
+        chat.command("sendMessage", {"message": value})
+        timeline.advance(3)
+    assert chat.health().defects == 0
+    assert replay(Recording.of(recorder)).check().same
+
+
+@pytest.mark.parametrize("value", FAILING, ids=lambda value: type(value).__name__)
+def test_a_value_that_fails_as_it_is_read_is_refused(webchat, value):
+    webchat.start_chat(nickname="Jonny")
+    with pytest.raises(ValueError, match=r"cannot be (written down|sent)"):
+        webchat.update_user_data({"k": value})
+    outcome = webchat.command("sendCustomNotice", {"message": "x", "eventAttributes": {"a": value}})
+    assert not outcome
+    assert webchat.send_message("after").wait(5)
+    assert webchat.health().defects == 0
+
+
+@pytest.mark.parametrize("value", [*FAILING, *SPELT], ids=lambda value: type(value).__name__)
+@pytest.mark.parametrize("transport", Transport)
+def test_whatever_a_preprocessor_returns_costs_no_poll(transport, value):
+    places = ("text", "timestamp", "userData", "from", "isTyping", "fileDetails", "type", "more")
+    timeline = Timeline()
+    server, recorder = TestServer(timeline), Recorder()
+    chat = WebChatService(CONFIGS[transport], http=server.http(), driver=timeline.driver, recorder=recorder)
+    with chat:
+        for place in places:
+            chat.register_pre_processor(lambda item, place=place: {**item, place: value})
+        chat.start_chat(nickname="Jonny")
+        agent = server.agent("Ann").join()
+        agent.say("one")
+        timeline.advance(3)
+        assert (chat.health().failures, chat.health().defects) == (0, 0)
+        assert len(chat.get_transcript().messages) >= 2
+    assert replay(Recording.of(recorder)).check().same
 
 
 # -- what a diagnostic raises ------------------------------------------------------------------------------------------

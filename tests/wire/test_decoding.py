@@ -18,7 +18,7 @@ from webchat_fsm.wire.decoding import (
     elements,
     encoding_of,
     object_in,
-    read_json,
+    read_body,
     text_of,
 )
 from webchat_fsm.wire.request import HttpAnswer
@@ -73,7 +73,7 @@ SPOILT = {
 @pytest.mark.parametrize("name", SPOILT)
 def test_what_a_strict_parser_refuses_costs_one_value(name):
     body, value, misread = SPOILT[name]
-    assert read_json(body) == (value, "", misread)
+    assert read_body(body) == (value, "", misread)
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_what_a_strict_parser_refuses_costs_one_value(name):
 @pytest.mark.parametrize("count", [MOST_DEEP + 1, 900, 10_000])
 def test_nesting_beyond_the_bound_costs_what_lies_beyond(opening, closing, count):
     deep = opening * count + "0" + closing * count
-    document = read_json(b'{"before": 1, "deep": %s, "after": [2]}' % deep.encode())
+    document = read_body(b'{"before": 1, "deep": %s, "after": [2]}' % deep.encode())
     assert (document.value["before"], document.value["after"], document.misread) == (1, [2], (TOO_DEEP,))
     depth, found = 0, document.value
     while isinstance(found, dict | list) and found:
@@ -94,16 +94,16 @@ def test_nesting_beyond_the_bound_costs_what_lies_beyond(opening, closing, count
 
 def test_nesting_within_the_bound_is_read_whole():
     inner = MOST_DEEP - 1
-    assert read_json(b'{"a": ' + b"[" * inner + b'"]]]"' + b"]" * inner + b"}").misread == ()
+    assert read_body(b'{"a": ' + b"[" * inner + b'"]]]"' + b"]" * inner + b"}").misread == ()
     wide = json.dumps([[{"a": "["}]] * 500).encode()
-    assert read_json(wide) == (json.loads(wide), "", ())
+    assert read_body(wide) == (json.loads(wide), "", ())
 
 
 @pytest.mark.parametrize(
     "body", [b"", b"{", b'{"a": ', b"[" * 100_000, b'{"a": "', b'{"a": "\\', b"<html>", b"\xff\xfe\x00"]
 )
 def test_what_is_no_json_says_so_and_keeps_its_beginning(body):
-    value, fault, _ = read_json(body)
+    value, fault, _ = read_body(body)
     assert isinstance(value, str)
     assert fault.startswith("no JSON (")
 
@@ -119,14 +119,14 @@ def test_what_is_no_json_says_so_and_keeps_its_beginning(body):
 )  # fmt: skip
 def test_a_hostile_body_is_read_in_linear_time(hostile):
     """Each takes a second at most here; what grows faster than the body would take minutes."""
-    assert len(read_json(hostile)) == 3
+    assert len(read_body(hostile)) == 3
 
 
 @given(st.recursive(st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False, allow_infinity=False) | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=8))  # fmt: skip  # noqa: E501
 @settings(max_examples=100, deadline=None)
 def test_good_json_is_read_alike_with_and_without_a_mark(value):
     body = json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass")
-    assert read_json(b"\xef\xbb\xbf" + body) == read_json(body) == (value, "", ())
+    assert read_body(b"\xef\xbb\xbf" + body) == read_body(body) == (value, "", ())
 
 
 @given(
@@ -135,7 +135,7 @@ def test_good_json_is_read_alike_with_and_without_a_mark(value):
 )
 @settings(max_examples=150, deadline=None)
 def test_any_bytes_are_read_somehow(body, content_type):
-    document = read_json(body, content_type)
+    document = read_body(body, content_type)
     assert document.fault or not isinstance(document.value, bytes)
 
 
@@ -189,4 +189,4 @@ def test_a_frame_loses_no_message_for_another(frame, found):
             messages(frame)
     else:
         assert [head.channel for head, _ in messages(frame)] == found
-        assert all(read_json(one).value for _, one in messages(frame))
+        assert all(read_body(one).value for _, one in messages(frame))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from webchat_fsm.core import content
 from webchat_fsm.core.facts import Arrival
-from webchat_fsm.core.paging import meets
+from webchat_fsm.core.paging import may_begin, meets
 from webchat_fsm.core.session import Session
 from webchat_fsm.core.turn import Turn
 
@@ -29,5 +29,6 @@ def _closes_gap(session: Session, arrivals: tuple[Arrival, ...]) -> bool:
     originals, oldest = [one.original for one in arrivals], session.transcript.oldest
     if oldest is None or oldest.original not in originals:
         session.history_torn = True
-    begins = oldest is not None and all(one == oldest.original for one in originals)
+    alone = oldest is not None and all(one == oldest.original for one in originals)
+    begins = alone and may_begin(arrivals, session.reach)
     return session.missing != 0 and not session.history_torn and (begins or meets(arrivals, session.reach))

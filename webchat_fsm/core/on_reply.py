@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from webchat_fsm.core import content, history, receipts, uploads
 from webchat_fsm.core.facts import Interrupted, Reply, Timer, Verdict
 from webchat_fsm.core.pace import LEAST_AFTER_FAILURE
-from webchat_fsm.core.paging import Pages, missing_before
+from webchat_fsm.core.paging import Pages, missing_before, resumed_at
 from webchat_fsm.core.session import Session
 from webchat_fsm.core.turn import Turn
 from webchat_fsm.lifecycle.commands import CLOSED_MEANWHILE, NO_CHAT_BEGAN, OVER_MEANWHILE
@@ -258,14 +258,18 @@ def restored(turn: Turn, call: Call, reply: Reply) -> None:
         turn.adopt(reply.session_data)
         trusted = trigger is Trigger.RESTORE_CONFIRMED
         missing = _missing(session, reply, saved) if trusted else None
+        paged = session.pages is not None and session.pages.fetched > 1
         payload = Restored(is_async=session.transport.asynchronous, missing=missing)
 
         def catch_up() -> None:
             session.reach, session.missing, session.catching_up = saved.last_index, missing, True
+            if not session.transport.gms:
+                session.cursor = resumed_at(saved)  # the content moves it on
             _take(turn, reply, trusted=trusted)
 
         turn.fire(trigger, {"restored": payload}, content=catch_up)
         session.catching_up = not trusted
+        session.behind = paged and session.cursor != 1  # as after a page of history
         _send_user_data(turn)
         turn.resolve()
     else:
@@ -338,6 +342,7 @@ def _sent(turn: Turn, call: Call, reply: Reply) -> None:
 def _history(turn: Turn, call: Call, reply: Reply) -> None:
     if reply.good:
         history.take(turn, reply.arrivals)
+        turn.session.behind = True  # the server may have moved its own cursor with the page
     _other(turn, call, reply)
 
 

@@ -7,11 +7,13 @@ an earlier opening delivered. Every page is fetched before anything is published
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import pairwise
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from webchat_fsm.core.facts import Arrival, Reply, rank
+from webchat_fsm.lifecycle.effects import SavedSession
 
 PAGES_AT_MOST = 10
 """How many pages one restore fetches."""
@@ -74,6 +76,7 @@ class Pages(Struct):
 
     def _add(self, arrivals: tuple[Arrival, ...]) -> None:
         limit = self.anchors[0].rank if self.anchors else None
+        arrivals = _oldest_first(arrivals)
         older = tuple(one for one in arrivals if limit is None or one.rank is None or one.rank < limit)
         self.closed = self._closes(arrivals, limit)
         self.arrivals = (*older, *self.arrivals)
@@ -89,7 +92,7 @@ class Pages(Struct):
         if limit is not None and all(one.rank is not None and one.rank <= limit for one in arrivals):
             known = [one.original for one in self.arrivals]
             if all(one.original in known for one in arrivals):
-                return True
+                return may_begin(self.arrivals, self.reach)
         nothing_known = self.reach in (None, NOTHING_YET)
         if self.whole:
             reached = nothing_known or meets((*arrivals, *self.arrivals), self.reach)
@@ -110,6 +113,36 @@ def meets(arrivals: Iterable[Arrival], reach: str | None) -> bool:
     plain = reach.replace("-", "")
     same = any("".join(map(str, place)) == plain for place in places)
     return same or sum(len(place) == len(wanted) and place <= wanted for place in places) > 1
+
+
+def resumed_at(saved: SavedSession) -> int | str:
+    """Return the index behind which a poll goes on where a restore over v3 brings no message; 1 where none is known.
+
+    It is the one of the last poll, if it has the form of the indexes; the one that hooks keep lacks its hyphen.
+    """
+    polled, reach = rank(saved.cursor), rank(saved.last_index)
+    known = polled and reach and any(reach) and len(polled) == len(reach)
+    return saved.cursor if known else 1
+
+
+def may_begin(arrivals: Iterable[Arrival], reach: str | None) -> bool:
+    """Tell whether a chat can begin with messages: not where all of them are newer than one delivered before.
+
+    A server that has dropped its older messages says so by this, and one that left typing notices out of a page.
+    """
+    wanted = rank(reach)
+    if wanted is None or not any(wanted):
+        return True
+    places = [one.rank for one in arrivals if one.rank is not None and len(one.rank) == len(wanted)]
+    return not places or min(places) <= wanted
+
+
+def _oldest_first(arrivals: tuple[Arrival, ...]) -> tuple[Arrival, ...]:
+    """Turn a page round that falls from its first index to its last: pages are put together oldest first."""
+    falls = len(arrivals) > 1 and all(
+        one.rank is not None and two.rank is not None and one.rank >= two.rank for one, two in pairwise(arrivals)
+    )
+    return arrivals[::-1] if falls else arrivals
 
 
 def missing_before(arrivals: Iterable[Arrival], reach: str | None) -> int | None:

@@ -43,7 +43,7 @@ def answered(turn: Turn, ticket: int, reply: Reply) -> None:
     session = turn.session
     sending = next((one for one in session.sendings if one.ticket == ticket), None)
     if sending is not None and reply.good:
-        sending.standing, sending.place = Standing.ACCEPTED, reply.place
+        sending.standing, sending.place, sending.accepted_at = Standing.ACCEPTED, reply.place, session.tickets
         _settle_with_stray(turn, sending)
     elif sending is not None and reply.error is not None and reply.verdict not in _SAID_NO:
         sending.standing = Standing.UNCONFIRMED
@@ -111,11 +111,15 @@ _PRECEDENCE = {Standing.ACCEPTED: 0, Standing.ASKED: 1, Standing.UNCONFIRMED: 2}
 
 
 def _settle(turn: Turn, sending: Sending, message: Message, place: Place) -> None:
-    """Report a send as delivered; an accepted one before it, whose message has not come, is overtaken."""
+    """Report a send as delivered; one that was accepted before it was made, and has not come, is overtaken.
+
+    Of two sends that were out at once the server may have taken either first, so that neither overtakes the other.
+    """
     sendings = turn.session.sendings
     for earlier in sendings[: sendings.index(sending)]:
         later = earlier.place is not None and place is not None and earlier.place > place
-        if earlier.standing is Standing.ACCEPTED and not later:
+        at_once = earlier.accepted_at >= sending.ticket
+        if earlier.standing is Standing.ACCEPTED and not (later or at_once):
             _overtake(turn, earlier)
     sendings.remove(sending)
     turn.decision.effects.append(Delivered(ticket=sending.ticket, index=message.index))

@@ -73,7 +73,8 @@ class Sending(Struct):
     """A send whose message has not come back yet.
 
     `seen` is the place of the newest message that was known when it was made, `place` the one that the server has named
-    for it. One that a later send has overtaken is as good as unconfirmed.
+    for it, `accepted_at` the ticket of the newest request that was made when the server took it. One that a later send
+    has overtaken is as good as unconfirmed.
     """
 
     ticket: int
@@ -81,6 +82,7 @@ class Sending(Struct):
     seen: tuple[int, ...] = ()
     standing: Standing = Standing.ASKED
     place: tuple[int, ...] | None = None
+    accepted_at: int = 0
 
 
 class Stray(Struct, frozen=True):

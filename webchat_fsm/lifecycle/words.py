@@ -55,8 +55,13 @@ def unsendable(value: Any, place: str) -> Iterator[str]:
 def _spelt(value: Any) -> bool:
     if isinstance(value, bytes | bytearray):
         return False
+    if isinstance(value, str | int | float | None):
+        return True
     spelling: object = type(value).__str__
-    return isinstance(value, str | int | float | None) or spelling is not object.__str__
+    try:
+        return spelling is not object.__str__ and isinstance(str(value), str)
+    except Exception:  # the code of a user's object may raise anything
+        return False
 
 
 def as_it_came(original: Any) -> Any:
@@ -126,20 +131,21 @@ class Message(Struct, frozen=True, kw_only=True):
         sender = item.get("from")
         if not isinstance(sender, Mapping):
             sender = {}
-        details = item.get("fileDetails")
+        details, key, typing = item.get("fileDetails"), sender.get("id"), item.get("isTyping")
+        timestamp = item.get("timestamp")
         return Message(
             index=self.index,
             type=str(item.get("type", self.type)),
             text=str(item.get("text") or ""),
             sender=Sender(
-                id=sender.get("id", self.sender.id),
+                id=key if isinstance(key, int | str) else self.sender.id,
                 type=str(sender.get("type", self.sender.type)),
                 name=str(sender.get("name", self.sender.name)),
                 participant_id=self.sender.participant_id,
             ),
-            timestamp=item.get("timestamp", self.timestamp),
+            timestamp=timestamp if isinstance(timestamp, int | str) else self.timestamp,
             user_data=dict(item.get("userData") or {}),
-            is_typing=item.get("isTyping"),
+            is_typing=None if typing is None else typing is True,
             file_details=dict(details) if isinstance(details, Mapping) else None,
             extra={key: value for key, value in item.items() if key not in _ITEM_KEYS},
         )

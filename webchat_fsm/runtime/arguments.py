@@ -42,6 +42,19 @@ def prepared(engine: Engine, config: Config, command: str, data: Mapping[str, An
     return dict(data) if prepare is None else prepare(engine, config, data)
 
 
+def _owned(value: Any) -> Any:
+    """Copy what a command was given, checked before, down to plain dicts, lists and texts.
+
+    What the core keeps, compares and writes down is then the library's own: no code of the user runs in it, and nothing
+    in it changes later.
+    """
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, Mapping):
+        return {_owned(key): _owned(inner) for key, inner in value.items()}
+    return [_owned(inner) for inner in value] if isinstance(value, list | tuple) else value
+
+
 def _session(engine: Engine, config: Config, data: Mapping[str, Any]) -> Json:
     """The session that restore was given, a token or an object with one; else what the store holds."""
     with engine.lock:
@@ -86,7 +99,7 @@ def _filters(engine: Engine, config: Config, data: Mapping[str, Any]) -> Json:
 def _typing(engine: Engine, config: Config, data: Mapping[str, Any]) -> Json:
     """The preview of sendTyping; where none is given, what the registered input holds."""
     _demand_text(data)
-    given = data.get("message") or data.get("Message")
+    given = _owned(data.get("message") or data.get("Message"))
     return {**data, "message": given or engine.preview()}
 
 
@@ -97,25 +110,26 @@ def _start(engine: Engine, config: Config, data: Mapping[str, Any]) -> Json:
         _demand_text({key: value for key, value in fields.items() if key not in ("form", "userData")})
         if isinstance(given := fields.get("userData"), Mapping):
             _demand_user_data(given)
-    return dict(data)
+    _demand_bounded(data, "what was given")  # user data that are no mapping too, which the core refuses
+    return {key: _owned(value) for key, value in data.items()}
 
 
 def _spoken(engine: Engine, config: Config, data: Mapping[str, Any]) -> Json:
     """What goes with a message; that the message itself is a text is looked at among the other checks."""
     _demand_text({key: data.get(key) for key in ("type", "parentMessageID")})
-    return dict(data)
+    return {key: _owned(value) if isinstance(value, str) else value for key, value in data.items()}
 
 
 def _notice(engine: Engine, config: Config, data: Mapping[str, Any]) -> Json:
     """A custom notice and its attributes."""
     _demand_text(data)
-    return dict(data)
+    return {key: _owned(value) for key, value in data.items()}
 
 
 def _user_data(engine: Engine, config: Config, data: Mapping[str, Any]) -> Json:
     """User data, which every later start and every save would stumble over where they cannot be written down."""
     _demand_user_data(data)
-    return dict(data)
+    return {_owned(key): _owned(value) for key, value in data.items()}
 
 
 def _demand_text(fields: Mapping[str, Any]) -> None:
@@ -141,7 +155,7 @@ def _demand_bounded(data: Any, name: str, reason: str = "") -> None:
             if not level or seen > MOST:
                 break
             level = [inner for one in level for inner in _inside(one)]
-    except (ValueError, TypeError):
+    except Exception:  # the code of a user's mapping may raise anything
         level = [data]
     if level:
         raise UnsendableError(_UNWRITABLE.format(name=name), reason=reason)
@@ -158,7 +172,9 @@ def _inside(value: Any) -> Iterable[Any]:
 
 
 _UNSENDABLE = "{wrong}, which cannot be sent: give texts, numbers, true, false, None, or mappings and lists of them"
-_UNWRITABLE = "{name} cannot be written down: they hold themselves, or something far too large"
+_UNWRITABLE = (
+    "{name} cannot be written down: they hold themselves, something far too large, or something that cannot be read"
+)
 
 
 _PREPARED: dict[str, Callable[[Engine, Config, Mapping[str, Any]], Json]] = {
@@ -167,6 +183,7 @@ _PREPARED: dict[str, Callable[[Engine, Config, Mapping[str, Any]], Json]] = {
     "restore": _session,
     "sendCustomNotice": _notice,
     "sendFile": _files,
+    "sendFilteredMessage": _spoken,
     "sendMessage": _spoken,
     "sendTyping": _typing,
     "startChat": _start,

@@ -345,7 +345,7 @@ class Engine:
                 log.error("the preprocessor %s returned no message but %s", _name(preprocessor), kind)
         try:
             return arrival._replace(shown=message.altered(item))
-        except (AttributeError, TypeError, ValueError):
+        except Exception:  # what they returned may hold objects whose own code raises anything
             log.exception("what the preprocessors returned is no message; it stays as it was")
             return arrival
 

@@ -40,9 +40,9 @@ from webchat_fsm.core.transcript import BUILT_IN
 from webchat_fsm.lifecycle.effects import Call, Decision, Publish, SavedSession
 from webchat_fsm.lifecycle.encoding import DEEPEST, json_to_keep, jsonable, read_json, spelling
 from webchat_fsm.lifecycle.table import State, Transport
-from webchat_fsm.lifecycle.words import MASK, FileToSend, Json, Message, scalars
+from webchat_fsm.lifecycle.words import MASK, FileToSend, Json, Message, scalars, unsendable
 from webchat_fsm.testing.masking import Hides, Mask, veiled
-from webchat_fsm.wire.request import FORM, FilePart, HttpAnswer, Request
+from webchat_fsm.wire.request import FORM, FilePart, HttpAnswer, Request, text
 
 log = logging.getLogger("webchat_fsm")
 
@@ -293,7 +293,14 @@ def plain(value: Any, mask: Mask, above: tuple[int, ...] = ()) -> Any:
     for kind, told in _PLAIN.items():
         if isinstance(value, kind):
             return told(value, mask)
-    return {"$object": type(value).__name__, "callable": callable(value), **_input(value)}
+    return _object(value, mask)
+
+
+def _object(value: Any, mask: Mask) -> Json:
+    """A stand-in for an object, with the text as which a date, a `UUID` and the like go to the server."""
+    told = {"$object": type(value).__name__, "callable": callable(value), **_input(value)}
+    sent = not (told["callable"] or told["value"]) and not any(unsendable(value, ""))
+    return {**told, "text": mask.text(text(value))} if sent else told
 
 
 def _input(value: Any) -> Json:

@@ -285,6 +285,8 @@ def _object(value: Json) -> Any:
         known["value"] = ""
     if value.get("callable"):
         known["__call__"] = lambda self, *given: None
+    if "text" in value:
+        known["__str__"] = lambda self: value["text"]
     return type(value["$object"], (), known)()
 
 

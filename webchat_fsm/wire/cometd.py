@@ -16,7 +16,7 @@ from webchat_fsm.lifecycle.effects import Call
 from webchat_fsm.lifecycle.encoding import json_to_send
 from webchat_fsm.lifecycle.words import Json, Response
 from webchat_fsm.wire import gms_v2, lenient
-from webchat_fsm.wire.decoding import object_in, read_json
+from webchat_fsm.wire.decoding import object_in, read_body
 from webchat_fsm.wire.request import (
     FilePart,
     HttpAnswer,
@@ -169,7 +169,7 @@ class CometD:
         """What an answer to the call means, and what was pushed with it."""
         if call.operation in FILE_OPERATIONS:
             return self._file_reply(call, answer)
-        document = read_json(answer.body, answer.content_type)
+        document = read_body(answer.body, answer.content_type)
         response = Response(status=answer.status, body=document.value, url=self._url)
         listed = document.value if isinstance(document.value, list) else [document.value]
         messages = [one for one in listed if isinstance(one, dict) and isinstance(one.get("channel"), str)]

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from webchat_fsm.lifecycle.words import Json
-from webchat_fsm.wire.decoding import elements, read_json, text_of
+from webchat_fsm.wire.decoding import elements, read_body, text_of
 
 CONNECT = "/meta/connect"
 HANDSHAKE = "/meta/handshake"
@@ -173,7 +173,7 @@ def _spoilt(frame: bytes) -> list[tuple[Head, bytes]]:
         listed = [text] if text.startswith("{") else elements(text)
     except ValueError as error:
         raise FrameError(f"what the server sent is no array of messages ({error})") from error
-    read = ((read_json(one.encode()).value, one.encode()) for one in listed)
+    read = ((read_body(one.encode()).value, one.encode()) for one in listed)
     found = [(_head(value), one) for value, one in read if isinstance(value, dict)]
     if listed and not found:
         raise FrameError("what the server sent is no array of messages (none of it can be read)")

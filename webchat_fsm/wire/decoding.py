@@ -68,7 +68,7 @@ class Document(NamedTuple):
     misread: tuple[str, ...] = ()
 
 
-def read_json(body: bytes, content_type: str = "") -> Document:
+def read_body(body: bytes, content_type: str = "") -> Document:
     """Read the JSON of a body, in the encoding that a browser would take for it."""
     fault = ""
     if encoding_of(content_type) == "utf-8" or body.isascii():

@@ -14,7 +14,7 @@ from webchat_fsm.lifecycle.effects import Call
 from webchat_fsm.lifecycle.encoding import json_to_send
 from webchat_fsm.lifecycle.words import Json, Message, Response, Sender, SessionData, scalars
 from webchat_fsm.wire import lenient
-from webchat_fsm.wire.decoding import object_in, read_json, text_of
+from webchat_fsm.wire.decoding import object_in, read_body, text_of
 from webchat_fsm.wire.lenient import Amount, Moment, Position
 from webchat_fsm.wire.request import (
     FORM,
@@ -241,13 +241,13 @@ def _is_envelope(answer: HttpAnswer) -> bool:
         return False
     if not text_of(answer.body[:64], answer.content_type).lstrip().startswith("{"):
         return False
-    body = read_json(answer.body, answer.content_type).value
+    body = read_body(answer.body, answer.content_type).value
     return isinstance(body, dict) and _own(lenient.read(Envelope, body)[0])
 
 
 def read(call: Call, answer: HttpAnswer, url: str) -> Reply:
     """Read an HTTP answer, which is the application's own where there is an envelope in it."""
-    document = read_json(answer.body, answer.content_type)
+    document = read_body(answer.body, answer.content_type)
     body = document.value
     response = Response(status=answer.status, body=body, errors=errors_of(body), url=url)
     if _is_preview_refused(call, response):

@@ -20,7 +20,7 @@ from webchat_fsm.core.paging import WHOLE_TRANSCRIPT
 from webchat_fsm.lifecycle.effects import Call
 from webchat_fsm.lifecycle.words import Json, Message, Response, Sender, SessionData
 from webchat_fsm.wire import lenient
-from webchat_fsm.wire.decoding import Document, read_json
+from webchat_fsm.wire.decoding import Document, read_body
 from webchat_fsm.wire.lenient import Stamp
 from webchat_fsm.wire.request import (
     FORM,
@@ -191,7 +191,7 @@ class NexusV3:
         url = bare(self._url(_OPERATIONS[call.operation](self, call)[1]))
         if call.operation == "fetch" and answer.status == 200:
             return Reply(verdict=Verdict.GOOD, response=Response(status=200, url=url), value=answer.body)
-        document = read_json(answer.body, answer.content_type) if answer.body.strip() else Document({})
+        document = read_body(answer.body, answer.content_type) if answer.body.strip() else Document({})
         response = Response(status=answer.status, body=document.value, url=url)
         envelope, misread = lenient.read(WireEnvelope, document.value)
         silent = answer.good and document.value == {} and call.operation not in _SAYING

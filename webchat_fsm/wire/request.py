@@ -160,6 +160,8 @@ def text(value: Any) -> str:
     """
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, str):
+        return str.__str__(value)  # the text itself, whatever an enumeration of texts calls it
     if isinstance(value, float):
         return _number(value)
     if isinstance(value, Mapping):
