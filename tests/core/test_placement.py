@@ -179,10 +179,14 @@ def test_odd_event_that_is_confirmed_later_moves_to_its_index():
     assert asked(play) == 9
 
 
-@pytest.mark.parametrize("polls", [[[1, 3, 6, "x"], [6, "x"], [6, "x", 9]], [[1, 3, 6, 8], [6, 8], [8, 11], [11]]])
+@pytest.mark.parametrize("polls", [[[1, 3, 6, "x"], [6, "x"], [6, "x", 9]], [[1, 2, 4, 6], [6], [6, 9], [6, 9]]])
 def test_odd_events_follow_one_before_them_that_is_confirmed(polls):
     numbered = [[event(each, str(each)) for each in indexes] for indexes in polls]
     assert texts(polled(*numbered)) == list(dict.fromkeys(str(each) for indexes in polls for each in indexes))
+
+
+def test_odd_event_follows_one_that_moves_to_its_index():
+    assert texts(polled([1, 2, 5, "x"], [3, 4, 5, "x"])) == ["1", "2", "3", "4", "5", "x"]
 
 
 def test_low_index_in_an_answer_that_repeats_all_is_one_odd_event():
