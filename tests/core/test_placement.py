@@ -179,6 +179,22 @@ def test_odd_event_that_is_confirmed_later_moves_to_its_index():
     assert asked(play) == 9
 
 
+@pytest.mark.parametrize("polls", [[[1, 3, 6, "x"], [6, "x"], [6, "x", 9]], [[1, 2, 4, 6], [6], [6, 9], [6, 9]]])
+def test_odd_events_follow_one_before_them_that_is_confirmed(polls):
+    numbered = [[event(each, str(each)) for each in indexes] for indexes in polls]
+    assert texts(polled(*numbered)) == list(dict.fromkeys(str(each) for indexes in polls for each in indexes))
+
+
+def test_odd_event_follows_one_that_moves_to_its_index():
+    assert texts(polled([1, 2, 5, "x"], [3, 4, 5, "x"])) == ["1", "2", "3", "4", "5", "x"]
+
+
+def test_low_index_in_an_answer_that_repeats_all_is_one_odd_event():
+    assert texts(polled([1, 2, 3], [1, 2, 3, event(0, "four")], [1, 2, 3, event(0, "four"), 5])) == [
+        *("1", "2", "3", "four", "5")
+    ]
+
+
 def test_believed_event_that_comes_again_out_of_place_is_known():
     assert delivered(polled([1, 2, 3], [4, event(3, "3"), 5])) == ["1", "2", "3", "4", "5"]
 
@@ -272,6 +288,26 @@ def test_any_index_of_a_poll_replaced_loses_and_moves_nothing(data, count, split
         play.answer(poll, answer(events[begin - 1 : there], there + 1 if names_next else None))
         assert play.session.cursor == there + 1
     assert delivered(play) == texts(play) == [each.message.text for each in events]
+
+
+@given(st.data(), st.lists(st.integers(1, 4), min_size=1, max_size=9), SPLITS, st.booleans(), st.booleans(), INDEXES)
+@settings(max_examples=100, deadline=None, derandomize=True, database=None)
+def test_gaps_between_indexes_lose_and_move_nothing(data, gaps, splits, names_next, repeats, index):
+    """A server that hides events of its own has gaps; one index is odd, or none."""
+    numbers = [sum(gaps[:place]) for place in range(1, len(gaps) + 1)]
+    odd = data.draw(st.sampled_from([None, *numbers]))
+    events = [event(index if number == odd else number, f"event {number}") for number in numbers]
+    play = Play().start()
+    for there in [end for end in parts(events, splits) for _ in range(2)]:
+        play.move(1)
+        poll = play.due()
+        begin = 0 if repeats else poll.call.fields["position"]
+        said = [one for number, one in zip(numbers[:there], events, strict=False) if number >= begin]
+        play.answer(poll, answer(said, (numbers[:there] or [0])[-1] + 1 if names_next else None))
+    names = [each.message.text for each in events]
+    assert sorted(delivered(play)) == sorted(texts(play)) == sorted(names)
+    if odd is None or index is ABSENT or rank(index) is None:  # one that fits into a gap is not known to be odd
+        assert texts(play) == names
 
 
 @given(st.data(), st.integers(1, 9), SPLITS, INDEXES)

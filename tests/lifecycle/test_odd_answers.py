@@ -102,6 +102,17 @@ def test_an_odd_member_of_the_envelope_costs_no_event(way, change):
         assert (texts(here), here.heard.names, here.chat.state.has_session) == (["one"], ["messageReceived"], True)
 
 
+@pytest.mark.parametrize("way", [Transport.V2, Transport.COMETD])
+@pytest.mark.parametrize("value", [None, True, False, 42, 2.0, 10**30, "", [], ["x"], {}, {"a": 1}])
+def test_an_id_of_another_kind_changes_no_id_of_a_chat(way, value):
+    with wire(way) as here:
+        here.start()
+        known = here.chat.get_session_data()
+        for number, name in enumerate(("chatId", "secureKey", "alias", "userId")):
+            here.deliver({**here.envelope(here.event(number, name)), name: value})
+            assert (texts(here)[number:], here.chat.get_session_data()) == ([name], known)
+
+
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("value", [None, {}, "null", 5, "x"])
 def test_messages_of_another_kind_are_no_messages(way, value):

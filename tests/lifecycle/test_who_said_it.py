@@ -20,6 +20,9 @@ BETWEEN = {
     "another service's JSON": b'{"statusCode": 404, "message": "Resource not found"}',
     "Spring's JSON": b'{"timestamp": 1, "status": 404, "error": "Not Found", "path": "/x"}',
     "a list": b"[]",
+    "JSON in the manner of JSend": b'{"status": "success", "data": {"chatEnded": true}}',
+    "data of another service": b'{"data": {"chatEnded": true}}',
+    "the name of an error alone": b'{"status": "INVALID_SESSION", "code": "INVALID_SESSION"}',
     "a status that is no code": b'{"status": {"code": 404}}',
 }
 STATUSES = [301, 302, 401, 403, 404, 410, 500, 502, 503]

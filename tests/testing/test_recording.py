@@ -340,3 +340,24 @@ def test_a_restore_of_several_pages_replays(webchat_timeline, webchat_server, re
         assert len(chat.get_transcript().messages) == 62
     recording = webchat_recording.of(chat)
     assert replay(recording).check().events == recording.events
+
+
+@pytest.mark.parametrize("way", [Transport.V2, Transport.V3])
+@pytest.mark.parametrize("value", [471108153333, 4711.5, True])
+def test_a_number_that_a_prefilter_hides_is_masked_and_replayed(webchat_server, webchat_timeline, way, value):
+    webchat_server.records = True
+    chat = webchat_server.client(way)
+    chat.open()
+    chat.add_prefilter(re.compile(r"^(\d+(\.\d)?|true)$"))
+    chat.start_chat(nickname="Jonny")
+    webchat_timeline.advance(5)
+    messages = "$.messages" if way.gms else "$.data.messages"
+    webchat_server.load_faults([{"operation": "refresh", "member": f"{messages}[1].text", "value": value}])
+    ann = webchat_server.agent("Ann").join()
+    ann.say("to be hidden")
+    webchat_timeline.advance(5)
+    assert chat.get_transcript().messages[-1].type == "ParticipantJoined"
+    recording = webchat_server.recording(chat)
+    assert json.dumps(value) not in json.dumps([line.get("body") for line in recording.lines if "body" in line])
+    assert any("masked-text-1" in json.dumps(line) for line in recording.lines)
+    replay(recording).check()

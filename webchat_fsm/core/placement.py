@@ -159,15 +159,20 @@ def _is_complete(events: list[Arrival], frame: Frame) -> bool:
     before = [event for event in events if _rank(event) < (begin,)]
     if not new or new != list(range(begin, begin + len(new))) or any(event.rank not in frame.known for event in before):
         return False
-    one_odd = len(_longest([_rank(event) for event in events])) >= len(events) - 1
-    return not (one_odd and any(_contradicts(event, frame) for event in before))
+    return not (_has_one_odd(events) and any(_contradicts(event, frame) for event in before))
+
+
+def _has_one_odd(events: list[Arrival]) -> bool:
+    """Whether all but one event at most are in order, so that nothing but its index may be wrong."""
+    return len(_longest([_rank(event) for event in events])) >= len(events) - 1
 
 
 def _is_all_low(events: list[Arrival], frame: Frame) -> bool:
     """Return whether all stand before what is expected, and not all in the places of others: old events again."""
     begin = _low(frame)
     low = len(events) > 1 and all(_rank(event) < begin for event in events)
-    return low and not all(_contradicts(event, frame) for event in events)
+    spoilt = low and _has_one_odd(events) and any(event.rank not in frame.known for event in events)
+    return low and not spoilt and not all(_contradicts(event, frame) for event in events)
 
 
 def _low(frame: Frame) -> Rank:

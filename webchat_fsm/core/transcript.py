@@ -106,7 +106,7 @@ class TranscriptBook:
             self._seen.popitem()
         while len(self._oddities) > oddities:
             rank, digest = self._oddities.pop()
-            self._odd[rank].pop(digest, None)
+            self._odd.get(rank, {}).pop(digest, None)  # none where it was noted in a copy that `_move` made
 
     def look(
         self,
@@ -127,17 +127,18 @@ class TranscriptBook:
 
     def _found(self, placed: Sequence[Placed], *, old: bool) -> list[Found]:
         found: list[Found] = []
-        behind, step = self._begin(placed, old=old)
+        behind, steps = self._begin(placed, old=old), len(self._oddities)
         for arrival, sure in placed:
             rank = arrival.rank
             if sure and rank is not None:
-                place, step = (rank, 0), len(self._oddities)
+                place = behind = (rank, 0)
                 fresh = rank not in self._seen and self._odd_place(arrival) is None
             else:
-                step += 1
                 known = self._known(arrival)
-                place, fresh = known or (behind, step), known is None
-            behind = place[0]
+                fresh = known is None
+                steps += fresh
+                place = known or (behind[0], steps + (BEFORE if behind[1] < 0 else 0))
+                behind = max(behind, place)  # the place of one that is known may move on with this very answer
             found.append(Found(arrival, place, sure, fresh))
         return found
 
@@ -161,8 +162,8 @@ class TranscriptBook:
         first, last = (_rank(end) for end in self._ends or (None, None))
         following = next((_rank(arrival) for arrival, sure in placed if sure), first if old else None)
         if following is not None and (old or following <= last):
-            return following, BEFORE + len(self._oddities)
-        return last, len(self._oddities)
+            return following, BEFORE
+        return last, 0
 
     def note(self, one: Found) -> None:
         """Remember that it was seen, shown or not."""
@@ -185,16 +186,30 @@ class TranscriptBook:
     def confirm(self, found: Iterable[Found]) -> None:
         """Give odd events that came again, with an index that can be believed now, that index and its place."""
         for one in found:
-            if one.sure and not one.fresh and _rank(one.arrival) not in self._seen:
-                place, index = self._odd_place(one.arrival), one.arrival.message.index
+            place = self._odd_place(one.arrival)
+            if one.sure and not one.fresh and place is not None and _rank(one.arrival) not in self._seen:
                 self.note(one)
-                self._entries = [
-                    entry._replace(place=one.place, message=replace(entry.message, index=index))
-                    if entry.place == place
-                    else entry
-                    for entry in self._entries
-                ]
-                self._entries.sort(key=_where)
+                self._move(place, one)
+
+    def _move(self, place: Place, one: Found) -> None:
+        """Move an odd event to the place of its index, and behind it those that stand there for want of their own."""
+
+        def moved(other: Place) -> Place:
+            following = other[0] == place[0] and other[1] > place[1] and (other[1] < 0) == (place[1] < 0)
+            follows = following and (one.place[0] > place[0] or place[1] < 0)
+            return (one.place[0], other[1] - place[1]) if follows else other
+
+        index = one.arrival.message.index
+        self._entries = [
+            entry._replace(place=one.place, message=replace(entry.message, index=index))
+            if entry.place == place
+            else entry._replace(place=moved(entry.place))
+            for entry in self._entries
+        ]
+        self._entries.sort(key=_where)
+        self._odd = {
+            rank: {digest: moved(other) for digest, other in claimed.items()} for rank, claimed in self._odd.items()
+        }
 
     def add(self, one: Found, message: Message) -> None:
         """Show a message at its place."""

@@ -17,6 +17,7 @@ from urllib.parse import parse_qsl
 from webchat_fsm.core.transcript import Prefilters
 from webchat_fsm.lifecycle.encoding import DEEPEST, TOO_DEEP, json_to_keep, read_json, spelling
 from webchat_fsm.lifecycle.words import MASK, Json, scalars
+from webchat_fsm.wire.lenient import spelled
 from webchat_fsm.wire.nexus_v3 import session_of
 
 SESSION_SECRETS = frozenset({"securekey", "token", "clienttoken"})
@@ -34,7 +35,9 @@ HIDDEN = "masked-text-"
 _SHORTEST = 6
 """Texts shorter than this are not looked for inside other texts."""
 
-_LITERAL = re.compile(r'"((?:[^"\\\x00-\x1f]|\\.)*)"(\s*:)?')
+_LITERAL = re.compile(r'"(?:[^"\\\x00-\x1f]|\\.)*"(\s*:)?|-?[0-9][0-9.eE+-]*|true|false')
+"""A text, which is a name where a colon follows, a number or a truth value."""
+
 _LOGIN = re.compile(r"//[^/@\s\"\\]*@")
 
 Hides = Callable[[str], bool]
@@ -106,8 +109,8 @@ class Mask:
             return self.secret(value)
         if own and plain in USERS_OWN:
             return veiled(value)
-        if plain in TEXTS and isinstance(value, str) and hides(value):
-            return self.hidden(value)
+        if plain in TEXTS and (text := spelled(value)) is not None and hides(text):
+            return self.hidden(text)
         return self.value(value, hides, own=own, level=level)
 
     def value(self, value: Any, hides: Hides, *, own: bool = False, level: int = 0) -> Any:
@@ -128,19 +131,19 @@ class Mask:
 
         def masked(literal: re.Match[str]) -> str:
             nonlocal key
-            said = _unescaped(literal[0] if not literal[2] else literal[0][: -len(literal[2])])
+            said = _unescaped(literal[0][: -len(literal[1])] if literal[1] else literal[0])
             if said is None:
                 return literal[0]
-            if literal[2]:
-                key = said
+            if literal[1]:
+                key = str(said)
                 return literal[0]
             replaced = self.keyed(key, said, hides)
             return literal[0] if replaced == said else json.dumps(replaced)
 
         for literal in _LITERAL.finditer(body):  # secrets first, wherever in the body they are named
-            if not literal[2] and _plain(key) in SESSION_SECRETS:
-                self.secret(_unescaped(literal[0]) or "")
-            key = (_unescaped(literal[0][: -len(literal[2])]) or "") if literal[2] else ""
+            if not literal[1] and _plain(key) in SESSION_SECRETS and isinstance(named := _unescaped(literal[0]), str):
+                self.secret(named)
+            key = str(_unescaped(literal[0][: -len(literal[1])]) or "") if literal[1] else ""
         key = ""
         return self._without_known(_LITERAL.sub(masked, body))
 
@@ -194,9 +197,10 @@ def _listed(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
-def _unescaped(literal: str) -> str | None:
+def _unescaped(literal: str) -> str | float | None:
+    """Read a text, a number or a truth value of JSON; None for what is none."""
     try:
-        return str(json.loads(literal))
+        return json.loads(literal)  # type: ignore[no-any-return]  # a literal is nothing else
     except ValueError:
         return None
 

@@ -294,7 +294,7 @@ def read_envelope(call: Call, body: Any, response: Response, misread: tuple[str,
     return Reply(
         verdict=verdict,
         response=response,
-        session_data=_session_data(call, envelope),
+        session_data=_session_data(call, envelope, body),
         arrivals=_arrivals(envelope, body),
         chat_ended=bool(envelope.chat_ended),
         idle_time_count_down=envelope.idle_timer_expire,
@@ -320,15 +320,23 @@ def _lack(call: Call, envelope: Envelope, verdict: Verdict) -> str:
     return ""
 
 
-def _session_data(call: Call, envelope: Envelope) -> SessionData | None:
-    known = call.session_data
+def _session_data(call: Call, envelope: Envelope, body: Json) -> SessionData | None:
+    """The ids of the chat after an answer. A text renews one that is known; a value of another kind does not.
+
+    It can be the same id spoilt on its way, as a number without its leading zeros, and a wrong key loses the chat.
+    """
     if envelope.chat_id is None and envelope.secure_key is None and envelope.alias is None:
         return None
+    known = call.session_data
+
+    def chosen(on_wire: str, said: str | None, before: str) -> str:
+        return said if said and (not before or isinstance(body[on_wire], str)) else before
+
     return SessionData(
-        session_id=envelope.chat_id or known.session_id,
-        secure_key=envelope.secure_key or known.secure_key,
-        alias=envelope.alias or known.alias,
-        user_id=envelope.user_id or known.user_id,
+        session_id=chosen("chatId", envelope.chat_id, known.session_id),
+        secure_key=chosen("secureKey", envelope.secure_key, known.secure_key),
+        alias=chosen("alias", envelope.alias, known.alias),
+        user_id=chosen("userId", envelope.user_id, known.user_id),
     )
 
 

@@ -61,6 +61,12 @@ def read(kind: type[T], value: Any) -> tuple[T, tuple[str, ...]]:
         return _element(kind, value, ("", misread)), tuple(sorted(misread))
 
 
+def spelled(value: Any) -> str | None:
+    """Spell what is read where a text belongs; None for what cannot be read as one."""
+    found = _text(value, ("", set()))
+    return None if found is UNREAD else found
+
+
 def kind_of(value: Any) -> str:
     """Name the JSON type of a value as msgspec does."""
     return _KINDS.get(type(value), type(value).__name__)

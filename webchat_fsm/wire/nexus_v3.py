@@ -115,7 +115,7 @@ class Claims(Struct, frozen=True, rename="camel"):
     transport_id: str = ""
 
 
-NO_ENVELOPE = "expected an object with a status code or data, got {} - at `$`"
+NO_ENVELOPE = "expected an object with a status code, or with messages or a token in its data, got {} - at `$`"
 
 _SAYING = frozenset({"start", "resume", "refresh", "restore", "history"})
 """Operations whose answers say something; those to others may be empty, as HTTP status 204 has it."""
@@ -394,9 +394,14 @@ def _original(original: Any, sender: Sender) -> Any:
 
 
 def _own(body: Any, envelope: WireEnvelope) -> bool:
-    """Return whether a body is the application's own: its code is a text, or it has data; others come from between."""
+    """Return whether a body is the application's own: its code is a text or 0, or its data are those of a chat.
+
+    Others come from something in between: data alone prove nothing, as other services have an object of that name.
+    """
     if not isinstance(body, dict):
         return False
-    status = body.get("status")
-    coded = isinstance(status, dict) and isinstance(status.get("code"), str)
-    return coded or envelope.data is not None
+    status, data = body.get("status"), envelope.data
+    code = status.get("code") if isinstance(status, dict) else None
+    if isinstance(code, str) or (code == 0 and code is not False):
+        return True
+    return data is not None and (data.messages is not None or data.client_token is not None)
