@@ -176,8 +176,8 @@ class Engine:
     def _carry_out(self, decision: Decision, wait: bool) -> None:
         for effect in decision.effects:
             if isinstance(effect, Save | Forget):
-                with self.user_code.running():  # the store, or the functions of asynchronous chat, may be the user's
-                    self.keeper.carry_out(effect, wait=wait)
+                # the store, or the functions of asynchronous chat, may be the user's
+                self.user_code.call(partial(self.keeper.carry_out, effect, wait=wait))
             elif isinstance(effect, Delivered | Overtaken):
                 self.on_delivered(effect)
 
@@ -192,8 +192,7 @@ class Engine:
 
     def load(self) -> SavedSession | None:
         """What is saved; raises `StoreError`."""
-        with self.user_code.running():
-            return self.keeper.load()
+        return self.user_code.call(self.keeper.load)
 
     def run(self, step: Step) -> tuple[Settled | None, Call | None]:
         """Take a step and every step that follows from its requests; gives the outcome and the first request."""
@@ -332,12 +331,11 @@ class Engine:
             return arrival
         item = replace(message, restoring=restoring).item()
         for preprocessor in list(self.preprocessors):
-            with self.user_code.running():
-                try:
-                    returned: Any = preprocessor(item)
-                except Exception:
-                    log.exception("the preprocessor %s failed; the message stays as it was", _name(preprocessor))
-                    continue
+            try:
+                returned: Any = self.user_code.call(preprocessor, item)
+            except Exception:
+                log.exception("the preprocessor %s failed; the message stays as it was", _name(preprocessor))
+                continue
             if isinstance(returned, dict):
                 item = returned or item
             elif returned:
@@ -353,12 +351,11 @@ class Engine:
         """The value of the registered typing preview input."""
         if self.preview_input is None:
             return ""
-        with self.user_code.running():
-            try:
-                return str(self.preview_input.value or "")
-            except Exception:
-                log.exception("the typing preview input %s failed", _name(self.preview_input))
-                return ""
+        try:
+            return self.user_code.call(lambda: str(self.preview_input.value or ""))
+        except Exception:
+            log.exception("the typing preview input %s failed", _name(self.preview_input))
+            return ""
 
     # -- timers ----------------------------------------------------------------------------------------------------
 
