@@ -53,14 +53,14 @@ from webchat_fsm.runtime.forks import Forked
 from webchat_fsm.runtime.http import Http
 from webchat_fsm.runtime.keeper import Keeper
 from webchat_fsm.runtime.misreadings import Misreadings
-from webchat_fsm.runtime.recorder import Recorder
+from webchat_fsm.runtime.recorder import Guarded
 from webchat_fsm.wire.dialects import dialect_of
 from webchat_fsm.wire.request import HttpAnswer, Request, answered, bare, silent
 
 log = logging.getLogger("webchat_fsm")
 
 IN_PASSING = 0.1
-"""Seconds for which close() waits for another thread that logs, before it leaves its own lines out."""
+"""Seconds for which close() waits for another thread that logs or records, before it leaves its own lines out."""
 
 Preprocessor = Callable[[Json], Json | None]
 
@@ -79,7 +79,7 @@ class Engine:
         self.preview_input: Any = None
         self.on_delivered: Callable[[Delivered | Overtaken], None] = lambda effect: None
         self.first_event = 0
-        self.recorder: Recorder | None = None
+        self.recorder: Guarded | None = None
         self.misreadings = Misreadings()
         self._http = http
         self._dialect = dialect_of(config)
@@ -158,7 +158,7 @@ class Engine:
 
     def _tell(self, decision: Decision, *, closing: bool) -> None:
         if self.recorder is not None:
-            self.recorder.flush()
+            self.recorder.flush(IN_PASSING if closing else -1.0)
         if decision.defect is not None:
             self.defects.note(decision.defect)
         if closing:  # close() waits for nothing that another thread may hold for long
@@ -167,6 +167,8 @@ class Engine:
             self._log(decision)
 
     def _log(self, decision: Decision) -> None:
+        if self.recorder is not None:
+            self.recorder.report()
         self.defects.report()
         for row in decision.rows:
             log.debug("%s: %s -> %s", row.trigger, row.source, row.dest)
