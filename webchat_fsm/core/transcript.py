@@ -107,6 +107,8 @@ class TranscriptBook:
         while len(self._oddities) > oddities:
             rank, digest = self._oddities.pop()
             self._odd[rank].pop(digest, None)
+            if not self._odd[rank]:  # an index counts as odd as soon as it stands there
+                del self._odd[rank]
 
     def look(
         self,
