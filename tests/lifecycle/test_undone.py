@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import copy
 import enum
+import random
 import re
+import sys
 
 import msgspec
 import pytest
 
+from tests.lifecycle import planted
 from tests.lifecycle.stage import Stage
 from webchat_fsm.core import decide
 from webchat_fsm.core.facts import Asked, Closed, Due, Opened, Replied
@@ -106,3 +109,65 @@ def test_a_step_that_is_undone_leaves_every_slot_as_it_was(transport, monkeypatc
     assert not undoing.wrong, undoing.wrong[:5]
     assert set(undoing.steps) == {kind.__name__ for kind in (Asked, Closed, Due, Opened, Replied)}
     assert undoing.steps["Replied"] > 25
+
+
+def interrupted_at(function, act) -> bool:
+    """Act, and strike with Ctrl-C as a function is entered for the first time; whether that was raised."""
+
+    def look(frame, event, argument):
+        if event == "call" and frame.f_code is function.__code__:
+            sys.setprofile(None)
+            raise KeyboardInterrupt
+
+    sys.setprofile(look)
+    try:
+        act()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.setprofile(None)
+    return False
+
+
+def struck_while_an_answer_is_read(transport, at_most: int) -> None:
+    known = planted.functions()
+    first = with_agent(transport)
+    names = planted.called_in(lambda: read_one(first, "first"), known)
+    raised = 0
+    for name in random.sample(names, min(at_most, len(names))):
+        stage = with_agent(transport)
+        raised += interrupted_at(known[name], lambda stage=stage: read_one(stage, "during"))
+        stage.speaker.say("after")
+        stage.advance(30)
+        assert sorted(stage.heard.texts()) == ["after", "during"], name  # a push may come before what is asked for
+        stage.chat.close()
+    assert raised
+
+
+def with_agent(transport) -> Stage:
+    timeline = Timeline()
+    stage = Stage(timeline, TestServer(timeline), transport)
+    stage.start()
+    stage.speaker = stage.agent()
+    stage.advance(5)
+    return stage
+
+
+def read_one(stage: Stage, text: str) -> None:
+    """Read an answer with a message, in this thread."""
+    stage.speaker.say(text)
+    if stage.transport.polls:
+        stage.chat.step()
+    else:
+        stage.advance(2)
+
+
+@pytest.mark.parametrize("transport", Transport)
+def test_ctrl_c_while_an_answer_is_read_loses_no_message(transport):
+    struck_while_an_answer_is_read(transport, 8)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("transport", Transport)
+def test_ctrl_c_at_any_function_that_reads_loses_no_message(transport):
+    struck_while_an_answer_is_read(transport, 1000)

@@ -116,7 +116,7 @@ def walk(begun, deed, check, stride: int) -> int:
 
 
 @pytest.fixture
-def all_is_well(in_threads, eventually, laws):
+def all_is_well(in_threads, eventually):
     """What holds after an interruption, wherever it came."""
 
     def check(chat):
@@ -136,7 +136,6 @@ def all_is_well(in_threads, eventually, laws):
         chat.open()
         if chat.state in ("idle", "ended"):
             chat.start_chat(nickname="Jonny")
-        laws[id(chat)].broken.clear()  # of a step that was interrupted in its middle, events may be missing
 
     return check
 
