@@ -5,11 +5,13 @@ from __future__ import annotations
 import io
 import math
 import threading
+from functools import partial
 
 import pytest
 
 from webchat_fsm import ChatClosed, CommandRejected, MemoryStore, ThreadDriver, WebChatService
 from webchat_fsm.runtime.delivery import ChatEvent
+from webchat_fsm.testing import Recorder
 
 
 @pytest.fixture
@@ -288,6 +290,39 @@ def test_what_the_closing_thread_saves_is_left_to_a_thread_that_is_writing(wire,
     polling.join(5.0)
     assert store.load().last_contact == by_hand.clock.wall()
     assert chat.close()
+
+
+class SlowRecorder(Recorder):
+    """Writes down nothing at one point until the test lets it."""
+
+    def __init__(self, point: str):
+        super().__init__()
+        self.slow, self.inside, self.gate = False, threading.Event(), threading.Event()
+        setattr(self, point, partial(self._slowly, getattr(self, point)))
+
+    def _slowly(self, write, *given):
+        if self.slow:
+            self.inside.set()
+            self.gate.wait(30.0)
+        return write(*given)
+
+
+@pytest.mark.parametrize("point", ["requested", "answered", "flush"])
+def test_a_recorder_that_keeps_a_thread_does_not_keep_close(wire, service, in_threads, by_hand, stopwatch, point):
+    recorder = SlowRecorder(point)
+    chat = service(wire(), driver=by_hand, recorder=recorder)
+    chat.open()
+    chat.start_chat(nickname="Jonny")
+    recorder.slow = True
+    (sending,) = in_threads(lambda: chat.command("sendMessage", {"message": "hi"}))
+    assert recorder.inside.wait(5.0)
+    stopwatch.restart()
+    chat.close(timeout=0.3)
+    assert stopwatch.soon
+    recorder.gate.set()
+    sending.join(5.0)
+    assert chat.close()
+    assert any(b'"closed":true' in line for line in recorder.lines)
 
 
 @pytest.mark.parametrize(("events", "handlers"), [(100, 1), (1, 100)])

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
@@ -32,17 +33,25 @@ it finalises a stream, which swallows all exceptions."""
 
 TRANSPORTS = ["v2", "v3", "cometd", "websocket"]
 
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
+"""Struck between a socket and what would close it, it is closed by the garbage collector, which Python warns of."""
+
+
+Entry = tuple[str, str]
+"""A function and its caller."""
+
 
 class Strike:
-    """Raises `KeyboardInterrupt` as this thread enters a function in Python for the n-th time.
+    """Raises `KeyboardInterrupt` as this thread enters a function from a given caller for the n-th time.
 
-    The resumption of a generator is left out: a signal strikes inside of it, where its `finally` is heeded; an
-    exception of a profile function does not.
+    Without an `at` it counts all entries. The resumption of a generator is left out: a signal strikes inside of it,
+    where its `finally` is heeded; an exception of a profile function does not.
     """
 
-    def __init__(self, number: int):
-        self.left = number
-        self.where = ""
+    def __init__(self, at: Entry | None = None, number: int = 1):
+        self.counts: Counter[Entry] = Counter()
+        self.struck = False
+        self._at, self._number = at, number
 
     def __enter__(self):
         sys.setprofile(self._look)
@@ -55,13 +64,14 @@ class Strike:
         code = frame.f_code
         if event != "call" or code.co_flags & inspect.CO_GENERATOR or code.co_filename == __file__:
             return
-        if LEFT_OUT & {code.co_name, frame.f_back.f_code.co_name}:
+        caller = frame.f_back.f_code
+        if LEFT_OUT & {code.co_name, caller.co_name}:
             return
-        self.left -= 1
-        if self.left == 0:
+        entry = f"{code.co_filename}:{code.co_qualname}", caller.co_qualname
+        self.counts[entry] += 1
+        if entry == self._at and self.counts[entry] == self._number:
             sys.setprofile(None)
-            caller = frame.f_back.f_code
-            self.where = f"{code.co_filename}:{code.co_qualname}, called by {caller.co_qualname}"
+            self.struck = True
             raise KeyboardInterrupt
 
 
@@ -131,13 +141,13 @@ DEEDS: dict[str, Callable[[WebChatService], object]] = {
 }
 
 
-def struck(config, deed, number: int) -> str:
-    """Strike once, and see that all is well; where it struck, empty beyond the last entry."""
+def strike_at(config, deed, at: Entry, number: int) -> bool:
+    """Strike once, and see that all is well; whether it struck, which it may not where two threads share the work."""
     chat = WebChatService(config)
     chat.open()
     chat.start_chat(nickname="Jonny")
     raised: list[BaseException] = []
-    strike = Strike(number)
+    strike = Strike(at, number)
     before, sys.unraisablehook = sys.unraisablehook, lambda told: raised.append(told.exc_value)  # in a destructor
     try:
         with strike:
@@ -148,18 +158,18 @@ def struck(config, deed, number: int) -> str:
         sys.setprofile(None)
         sys.unraisablehook = before
     try:
-        assert [type(error) for error in raised] == [KeyboardInterrupt] * bool(strike.where), raised
+        assert [type(error) for error in raised] == [KeyboardInterrupt] * strike.struck, raised
         closed_in_time(chat)
-        if strike.where:
+        if strike.struck:
             chat.open()
             if not chat.state.has_session:
                 chat.start_chat(nickname="Jonny")
             assert chat.send_message("again").wait(5.0)
             closed_in_time(chat)
     except BaseException as error:
-        error.add_note(f"entry {number}: {strike.where}")
+        error.add_note(f"entry {number} of {at}")
         raise
-    return strike.where
+    return strike.struck
 
 
 def closed_in_time(chat) -> None:
@@ -178,16 +188,24 @@ def closed_in_time(chat) -> None:
     assert took[0] < 3.0
 
 
-def entries(config, deed) -> int:
-    """How many entries of functions a deed has, about."""
-    strike = Strike(10**9)
+def entries(config, deed) -> Counter[Entry]:
+    """How often a deed enters which function from which caller, about."""
+    strike = Strike()
     chat = WebChatService(config)
     chat.open()
     chat.start_chat(nickname="Jonny")
     with strike:
         deed(chat)
     chat.close()
-    return 10**9 - strike.left
+    return strike.counts
+
+
+@pytest.fixture(autouse=True)
+def only_what_ctrl_c_breaks(laws):
+    """Leave out the laws of event order: of a step that was interrupted in its middle, events may be missing."""
+    yield
+    for watcher in laws.values():
+        watcher.broken.clear()
 
 
 @pytest.fixture(autouse=True)
@@ -201,10 +219,10 @@ def test_ctrl_c_under_a_send_leaves_close_and_the_chat_alive(site, transport):
     if transport == "websocket" and importlib.util.find_spec("websockets") is None:
         pytest.skip("needs websockets")
     config = site.config(transport, secure=transport in ("v2", "websocket"))
-    count = entries(config, DEEDS["send"])
-    assert count > 200
-    for number in range(count // 8, count, count // 4):
-        assert struck(config, DEEDS["send"], number)
+    counts = entries(config, DEEDS["send"])
+    assert len(counts) > 100
+    for at in sorted(counts)[len(counts) // 8 :: len(counts) // 4]:
+        assert strike_at(config, DEEDS["send"], at, 1)
 
 
 FIRST_CHAT = """
@@ -233,10 +251,10 @@ def test_a_first_chat_imports_nothing_under_a_python_lock(site):
 @pytest.mark.parametrize("secure", [False, True], ids=["plain", "tls"])
 @pytest.mark.parametrize("transport", TRANSPORTS)
 def test_ctrl_c_at_every_entry_leaves_close_and_the_chat_alive(site, transport, secure, deed):
-    """Every entry under a plain send; elsewhere, where most entries are the same, every so-manieth."""
+    """At each function and caller once, at any of its entries; at all of them with WEBCHAT_EVERY_ENTRY."""
     config = site.config(transport, secure=secure)
-    stride = int(os.environ.get("WEBCHAT_STRIDE") or {"send": 5 if secure else 1}.get(deed, 31))
-    number = 1 + random.randrange(stride)
-    while struck(config, DEEDS[deed], number):
-        number += stride
-    assert number > 200
+    struck = 0
+    for at, count in entries(config, DEEDS[deed]).items():
+        every = range(1, count + 1) if "WEBCHAT_EVERY_ENTRY" in os.environ else [random.randint(1, count)]
+        struck += sum(strike_at(config, DEEDS[deed], at, number) for number in every)
+    assert struck > 100

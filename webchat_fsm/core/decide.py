@@ -16,7 +16,8 @@ FOREIGN = "the saved session is one of another transport or chat server; it is k
 def decide(session: Session, step: Step, now: Moment) -> Decision:
     """Take one step. Pure but for the session, which it moves: no I/O, no clock, no code of the user.
 
-    What raises half way is undone, and decided anew as a defect: a failed poll, or a rejected command.
+    What raises half way is undone, and decided anew as a defect: a failed poll, or a rejected command. An interruption
+    is undone too, and raised.
     """
     mark: Mark | None = None
     try:
@@ -26,6 +27,10 @@ def decide(session: Session, step: Step, now: Moment) -> Decision:
         return _decided(session, step, now)
     except Exception as error:  # a defect may raise anything
         return _undone(session, mark, step, now, error)
+    except BaseException:  # Ctrl-C under a command or a poll by hand: what the answer brought is read again
+        if mark is not None:
+            session.back_to(mark)
+        raise
 
 
 def _undone(session: Session, mark: Mark | None, step: Step, now: Moment, error: Exception) -> Decision:

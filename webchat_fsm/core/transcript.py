@@ -106,7 +106,10 @@ class TranscriptBook:
             self._seen.popitem()
         while len(self._oddities) > oddities:
             rank, digest = self._oddities.pop()
-            self._odd.get(rank, {}).pop(digest, None)  # none where it was noted in a copy that `_move` made
+            claimed = self._odd.get(rank, {})
+            claimed.pop(digest, None)  # none where it was noted in a copy that `_move` made
+            if not claimed:  # an index counts as odd as soon as it stands there
+                self._odd.pop(rank, None)
 
     def look(
         self,

@@ -7,8 +7,7 @@ import math
 import threading
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from operator import itemgetter
 from typing import Any, Generic, TypeVar
 
@@ -62,17 +61,18 @@ class UserCode:
         """How many calls of the user's code are nested in this thread."""
         return self._depths.get(threading.get_ident(), 0)
 
-    @contextmanager
-    def running(self) -> Iterator[None]:
-        """Mark what runs inside as the user's."""
-        thread, before = threading.get_ident(), self.depth
+    def call(self, function: Callable[..., T], *given: object) -> T:
+        """Call a function of the user's. A context manager in Python might never be left, where a signal strikes."""
+        thread, depths = threading.get_ident(), self._depths
+        before = depths.get(thread, 0)
         try:
-            self._depths[thread] = before + 1
-            yield
+            depths[thread] = before + 1
+            return function(*given)
         finally:
-            self._depths[thread] = before
-            if not before:
-                del self._depths[thread]
+            if before:
+                depths[thread] = before
+            else:
+                depths.pop(thread, None)
 
 
 class Hold:

@@ -53,14 +53,14 @@ from webchat_fsm.runtime.forks import Forked
 from webchat_fsm.runtime.http import Http
 from webchat_fsm.runtime.keeper import Keeper
 from webchat_fsm.runtime.misreadings import Misreadings
-from webchat_fsm.runtime.recorder import Recorder
+from webchat_fsm.runtime.recorder import Guarded
 from webchat_fsm.wire.dialects import dialect_of
 from webchat_fsm.wire.request import HttpAnswer, Request, answered, bare, silent
 
 log = logging.getLogger("webchat_fsm")
 
 IN_PASSING = 0.1
-"""Seconds for which close() waits for another thread that logs, before it leaves its own lines out."""
+"""Seconds for which close() waits for another thread that logs or records, before it leaves its own lines out."""
 
 Preprocessor = Callable[[Json], Json | None]
 
@@ -79,7 +79,7 @@ class Engine:
         self.preview_input: Any = None
         self.on_delivered: Callable[[Delivered | Overtaken], None] = lambda effect: None
         self.first_event = 0
-        self.recorder: Recorder | None = None
+        self.recorder: Guarded | None = None
         self.misreadings = Misreadings()
         self._http = http
         self._dialect = dialect_of(config)
@@ -158,7 +158,7 @@ class Engine:
 
     def _tell(self, decision: Decision, *, closing: bool) -> None:
         if self.recorder is not None:
-            self.recorder.flush()
+            self.recorder.flush(IN_PASSING if closing else -1.0)
         if decision.defect is not None:
             self.defects.note(decision.defect)
         if closing:  # close() waits for nothing that another thread may hold for long
@@ -167,6 +167,8 @@ class Engine:
             self._log(decision)
 
     def _log(self, decision: Decision) -> None:
+        if self.recorder is not None:
+            self.recorder.report()
         self.defects.report()
         for row in decision.rows:
             log.debug("%s: %s -> %s", row.trigger, row.source, row.dest)
@@ -176,8 +178,8 @@ class Engine:
     def _carry_out(self, decision: Decision, wait: bool) -> None:
         for effect in decision.effects:
             if isinstance(effect, Save | Forget):
-                with self.user_code.running():  # the store, or the functions of asynchronous chat, may be the user's
-                    self.keeper.carry_out(effect, wait=wait)
+                # the store, or the functions of asynchronous chat, may be the user's
+                self.user_code.call(partial(self.keeper.carry_out, effect, wait=wait))
             elif isinstance(effect, Delivered | Overtaken):
                 self.on_delivered(effect)
 
@@ -192,8 +194,7 @@ class Engine:
 
     def load(self) -> SavedSession | None:
         """What is saved; raises `StoreError`."""
-        with self.user_code.running():
-            return self.keeper.load()
+        return self.user_code.call(self.keeper.load)
 
     def run(self, step: Step) -> tuple[Settled | None, Call | None]:
         """Take a step and every step that follows from its requests; gives the outcome and the first request."""
@@ -332,12 +333,11 @@ class Engine:
             return arrival
         item = replace(message, restoring=restoring).item()
         for preprocessor in list(self.preprocessors):
-            with self.user_code.running():
-                try:
-                    returned: Any = preprocessor(item)
-                except Exception:
-                    log.exception("the preprocessor %s failed; the message stays as it was", _name(preprocessor))
-                    continue
+            try:
+                returned: Any = self.user_code.call(preprocessor, item)
+            except Exception:
+                log.exception("the preprocessor %s failed; the message stays as it was", _name(preprocessor))
+                continue
             if isinstance(returned, dict):
                 item = returned or item
             elif returned:
@@ -353,12 +353,11 @@ class Engine:
         """The value of the registered typing preview input."""
         if self.preview_input is None:
             return ""
-        with self.user_code.running():
-            try:
-                return str(self.preview_input.value or "")
-            except Exception:
-                log.exception("the typing preview input %s failed", _name(self.preview_input))
-                return ""
+        try:
+            return self.user_code.call(lambda: str(self.preview_input.value or ""))
+        except Exception:
+            log.exception("the typing preview input %s failed", _name(self.preview_input))
+            return ""
 
     # -- timers ----------------------------------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ import logging
 import math
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 from weakref import WeakValueDictionary
@@ -464,13 +465,15 @@ class WebChatService(CommandFace, EventFace):
 
     def _call(self, handler: Handler, event: AnyEvent) -> None:
         self._handling = name = getattr(handler, "__qualname__", None) or repr(handler)
-        with self._engine.user_code.running():
-            try:
-                handler(event)
-            except Exception as error:
-                log.exception("the handler %s of %s failed", name, event.name)
-                self._report(error, event)
+        self._engine.user_code.call(self._handle, handler, event, name)
         self._handling = ""
+
+    def _handle(self, handler: Handler, event: AnyEvent, name: str) -> None:
+        try:
+            handler(event)
+        except Exception as error:
+            log.exception("the handler %s of %s failed", name, event.name)
+            self._report(error, event)
 
     def _report(self, error: Exception, event: AnyEvent) -> None:
         report = self.config.client.on_handler_error
@@ -488,8 +491,8 @@ class WebChatService(CommandFace, EventFace):
             self._engine.defects.report()
             return
         self._handling = f"(a subscriber on the bus to {event.name})"
-        with self._engine.user_code.running():
-            plugin.publish_service_event(event.name, data, round(event.time * 1000), replay=event.name == "ready")
+        publish = partial(plugin.publish_service_event, replay=event.name == "ready")
+        self._engine.user_code.call(publish, event.name, data, round(event.time * 1000))
         self._handling = ""
 
     def mount(self, plugin: Plugin) -> None:
