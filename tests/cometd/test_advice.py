@@ -113,7 +113,7 @@ def test_odd_numbers_of_advice_leave_the_chat_alive(line, key, value):
 
 
 def test_an_interval_above_a_minute_is_ignored_and_logged_once(line, caplog):
-    line.start()
+    chat = line.start()
     year = {"reconnect": "retry", "interval": 365 * 86_400_000}
     line.gateway.script("connect", *[answered(year)] * 3)
     line.advance(10)
@@ -122,6 +122,7 @@ def test_an_interval_above_a_minute_is_ignored_and_logged_once(line, caplog):
     assert [record.getMessage() for record in caplog.records].count(
         "the gateway advises an interval of more than 60 s, which counts as not said"
     ) == 1
+    assert list(chat.health().warnings.values()) == [3]
 
 
 @pytest.mark.parametrize(

@@ -99,6 +99,39 @@ def test_a_restore_ends_within_its_bound(stage, webchat_timeline, transport):
         assert webchat_timeline.now() - began <= (5 if transport is Transport.COMETD else 1) * AJAX + 0.01
 
 
+class Late(Silent):
+    """As `silent` is set it answers well, but as late as each request allows."""
+
+    def send(self, request):
+        if self.silent:
+            clock = self.timeline.clock
+            clock.sleep_until(clock.timer() + 0.99 * request.timeout)
+        return self.inner.send(request)
+
+
+def test_a_restore_whose_pages_come_late_ends_within_its_bound(stage, webchat_timeline):
+    stage.transport = Transport.V3_ASYNC
+    stage.client()
+    http, store = Late(webchat_timeline, stage.http), MemoryStore()
+    config = merged(CONFIGS[Transport.V3_ASYNC], {"ajaxTimeout": AJAX * 1000, "transport": {"maxMessagePageSize": 5}})
+    with WebChatService(config, store=store, http=http, driver=webchat_timeline.driver) as chat:
+        chat.start_chat(nickname="Jonny")
+        agent = stage.server.agent("Ann").join()
+        webchat_timeline.advance(10)
+    for number in range(60):
+        agent.say(f"missed {number}")
+    http.silent, reports = True, []
+    chat = WebChatService(config, store=store, http=http, driver=webchat_timeline.driver)
+    chat.subscribe("restored", lambda event: reports.append((event.data.missing, webchat_timeline.now())))
+    began = webchat_timeline.now()
+    with chat:
+        webchat_timeline.advance(5 * AJAX)
+        ((missing, moment),) = reports
+        assert missing is None
+        assert 3 * AJAX < moment - began <= 5 * AJAX
+        assert not chat.get_transcript().complete
+
+
 @pytest.mark.parametrize("answered", [0, 1, 2, 3])
 @pytest.mark.parametrize("ajax", [500, 3000, 10_000])
 def test_a_start_ends_by_its_deadline_whenever_silence_begins(line, webchat_timeline, answered, ajax):
@@ -209,6 +242,7 @@ def test_a_push_of_another_chat_is_dropped_and_logged_once(line, caplog):
     assert line.heard.texts() == ["for us"]
     assert (chat.state, chat.get_session_data().secure_key) == ("active", "k-1")
     assert caplog.text.count("names another chat than this one") == 1
+    assert [count for text, count in chat.health().warnings.items() if "another chat" in text] == [2]
 
 
 def test_a_push_of_another_chat_does_not_confirm_a_restore(line):

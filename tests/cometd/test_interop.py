@@ -30,12 +30,14 @@ const add = (type, text) => {
   transcript.push({index: transcript.length + 1, type, text, utcTime: Date.now(), from});
   return transcript.slice(-1);
 };
+// a session is ended while it holds a connect: in the gap between two, the client would learn of it by a 402 alone
+const end = session => session._scheduler ? session.disconnect() : setTimeout(end, 5, session);
 const effects = {
   requestChat: () => add('ParticipantJoined', ''),
   sendMessage: data => add('Message', data.message),
   requestNotifications: data => transcript.slice(data.transcriptPosition - 1),
   customNotice: (data, session) => {
-    if (data.message === 'kick') setTimeout(() => session.disconnect(), 30);
+    if (data.message === 'kick') setTimeout(end, 30, session);
     if (data.message === 'forget') setTimeout(() => cometd._removeServerSession(session, true), 30);
     return [];
   },
@@ -152,7 +154,6 @@ def test_a_chat_from_start_to_end(chat):
 
 
 def test_a_server_that_hangs_up_is_called_again(chat):
-    until(lambda: 0.2 < (chat.health().poll_in_flight or 0.0) < 1.0)  # a connect is held that is not about to end
     chat.send_custom_notice("kick")
     until(lambda: "reconnected" in chat.heard.names)
     assert chat.send_message("after it").wait(timeout=20.0)

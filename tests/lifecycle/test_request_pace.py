@@ -75,6 +75,9 @@ class OddServer:
         bayeux = self.transport is Transport.COMETD
         refused = ("402", "handshake advice", "not taken")
         bad = word in RAW or (bayeux and word in (refused if kind == "handshake" else BAD))
+        if self.script is not None and word == "twice":
+            request.repeated()
+            self.seen.append(Seen(f"{kind}, broken off", moment, False, False, False))
         if self.script is not None:
             self.seen.append(Seen(kind, moment, bad, bayeux and kind != "handshake" and word in LET_GO, fresh))
         if answer is None:
@@ -153,7 +156,8 @@ RAW: dict[str, HttpAnswer | None] = {
 PUSHES = ("unavailable", "refused", "message", "both", "old", "odd", "no index")
 LET_GO = frozenset({"402", "handshake advice", "hang up", "good, shake hands"})
 BAD = frozenset({"not taken", "unavailable", "bad push", "bad and good push"})
-WORDS = ("good", *RAW, *PUSHES, *sorted(LET_GO), *sorted(BAD - {"unavailable"}))
+# "twice": the request took another one before, as a kept connection broke off or a websocket had to be opened
+WORDS = ("good", "twice", *RAW, *PUSHES, *sorted(LET_GO), *sorted(BAD - {"unavailable"}))
 
 
 def requests_seen(transport: Transport, words, *, restored: bool, seconds: float = SECONDS) -> list[Seen]:
@@ -214,6 +218,13 @@ SCRIPTS = st.lists(st.sampled_from(WORDS), min_size=1, max_size=8)
 def test_own_requests_keep_a_pace_under_any_answers(transport, words, restored):
     seen = requests_seen(transport, words, restored=restored, seconds=20)
     assert not broken(seen, connects=transport is Transport.COMETD)
+
+
+@pytest.mark.parametrize("transport", Transport)
+def test_repetitions_by_the_http_layer_count_as_requests(transport):
+    seen = requests_seen(transport, ["twice"], restored=False, seconds=20)
+    assert not broken(seen, connects=False)
+    assert len(seen) > 20
 
 
 @pytest.mark.parametrize("word", WORDS)

@@ -362,8 +362,10 @@ def test_a_poll_on_a_stale_connection_is_repeated_once(peer, http, ask, says, st
     server = peer(staleness(says), says.for_ever(says.whole(b"second")))
     transport = http(server.url)
     transport.send(ask(server.url))
-    assert transport.send(ask(server.url, operation="refresh", repeatable=True)).body == b"second"
-    assert server.connections == 2
+    repeats = []
+    poll = ask(server.url, operation="refresh", repeatable=True, repeated=lambda: repeats.append(1))
+    assert transport.send(poll).body == b"second"
+    assert (server.connections, len(repeats)) == (2, 1)
 
 
 @pytest.mark.parametrize("staleness", [reset_on_reuse, hang_up_on_reuse])

@@ -503,6 +503,32 @@ def test_after_a_websocket_that_only_swallows_the_next_handshake_goes_by_long_po
     assert server.connections == 3
 
 
+def closing(side):
+    side.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    side.connection.close()
+
+
+def test_a_websocket_that_ends_on_the_first_message_gives_way(peer, dial, says):
+    server = peer(speaking(lambda side: (side.hear(), closing(side))), says.for_ever(taken()))
+    client = dial(server.url)
+    with pytest.raises(TransportError, match="connection was lost"):
+        client.handshake()
+    assert client.handshake()["clientId"] == "a"
+    assert server.seen[0].startswith(b"POST")
+
+
+def test_websockets_that_end_once_opened_are_not_opened_for_ever(peer, dial, says):
+    """Each ends before anything is sent, or on the first message, as the race goes."""
+    talks = [speaking(closing)] * 30
+    server = peer(*talks)
+    client, further = dial(server.url), []
+    for _ in range(3):
+        with pytest.raises(TransportError):
+            client.handshake(timeout=0.2, repeated=lambda: further.append(1))
+    assert server.connections <= 3 * 3
+    assert 1 <= len(further) <= 3 * 2
+
+
 def test_a_connect_in_whose_time_nothing_came_ends_the_socket_and_the_next_opens_another(peer, dial):
     server = peer(speaking(whatever_side), speaking(answering))
     client = dial(server.url)

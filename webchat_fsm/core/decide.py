@@ -22,6 +22,8 @@ def decide(session: Session, step: Step, now: Moment) -> Decision:
     mark: Mark | None = None
     try:
         mark = session.mark()
+        for _ in range(step.reply.repeats if isinstance(step, Replied) else 0):
+            session.allowance.take(now.timer)  # each is a request too: the next ones wait for longer
         if isinstance(step, Replied) and step.reply.defect:
             return defects.decide(session, step, now)
         return _decided(session, step, now)

@@ -114,7 +114,8 @@ class Reply(Struct, frozen=True, kw_only=True):
     alone. `next_position` is the server's, None where it named none that can be read. `misread` names each kind of
     member that could not be read, as `messages[].utcTime: expected int, got str`: never a value, which may be a secret.
     `defect` says what in this library raised while the request was made or its answer was read, empty where nothing
-    did.
+    did. `repeats` counts the further requests that it took: repetitions where the server had closed a kept connection,
+    and upgrades to a websocket.
     """
 
     verdict: Verdict
@@ -131,6 +132,7 @@ class Reply(Struct, frozen=True, kw_only=True):
     next_position: int | None = None
     misread: tuple[str, ...] = ()
     defect: str = ""
+    repeats: int = 0
     link: LinkAnswer = LinkAnswer()
     pushes: tuple[Reply, ...] = ()
 

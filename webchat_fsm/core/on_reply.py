@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from webchat_fsm.core import content, history, receipts, uploads
 from webchat_fsm.core.facts import Interrupted, Reply, Timer, Verdict
 from webchat_fsm.core.pace import LEAST_AFTER_FAILURE
-from webchat_fsm.core.paging import Pages, missing_before, resumed_at
+from webchat_fsm.core.paging import PAGING, Pages, missing_before, resumed_at
 from webchat_fsm.core.session import Session
 from webchat_fsm.core.turn import Turn
 from webchat_fsm.lifecycle.commands import CLOSED_MEANWHILE, NO_CHAT_BEGAN, OVER_MEANWHILE
@@ -240,9 +240,10 @@ def _restore(turn: Turn, call: Call, reply: Reply) -> None:
         return
     if session.pages is None:
         whole = not session.transport.asynchronous
-        session.pages = Pages(reach=session.saved.last_index, whole=whole, first=reply)
+        until = turn.now.timer + PAGING * session.settings.poll_deadline
+        session.pages = Pages(reach=session.saved.last_index, whole=whole, first=reply, until=until)
     session.pages = copy(session.pages)  # a step that raises half way is undone, by what was there before
-    before = session.pages.take(reply)
+    before = session.pages.take(reply, turn.now.timer)
     if before is None:
         restored(turn, call, session.pages.reply)
     else:

@@ -18,6 +18,9 @@ from webchat_fsm.lifecycle.effects import SavedSession
 PAGES_AT_MOST = 10
 """How many pages one restore fetches."""
 
+PAGING = 2
+"""Times ajaxTimeout behind the first page within which another is asked for, so that a restore ends within 5 times."""
+
 WHOLE_TRANSCRIPT = 10_000
 """How many messages a page of plain v3 has at most, where a restore brings the chat from its beginning."""
 
@@ -30,18 +33,20 @@ class Pages(Struct):
 
     `reach` is the last index that an earlier opening delivered, None where that is unknown; `whole` asks for the chat
     from its beginning. `arrivals` holds what came, oldest first; `closed` is true once no message is missing. `anchors`
-    are the two oldest messages of the last page: the next one is to end with the first of them.
+    are the two oldest messages of the last page: the next one is to end with the first of them. No page is asked for
+    from `until` on, a moment on the line of the timers.
     """
 
     reach: str | None
     whole: bool
     first: Reply
+    until: float
     arrivals: tuple[Arrival, ...] = ()
     anchors: list[Arrival] = []
     fetched: int = 0
     closed: bool = False
 
-    def take(self, reply: Reply) -> object:
+    def take(self, reply: Reply, now: float) -> object:
         """Add a page and return the index with which the next one is to end, None to ask for no more.
 
         A failed page ends the paging, and so does one that brings nothing older: a server may ignore the index.
@@ -53,7 +58,8 @@ class Pages(Struct):
             self.anchors = self.anchors[1:]
         else:
             self._add(reply.arrivals)
-        more = not self.closed and self.fetched < PAGES_AT_MOST and (self.whole or self.reach is not None)
+        more = not self.closed and (self.whole or self.reach is not None)
+        more = more and self.fetched < PAGES_AT_MOST and now < self.until
         return self.anchors[0].original["index"] if self.anchors and more else None
 
     @property

@@ -186,7 +186,7 @@ class Session:
         "transcript",
         "unsent_user_data",
         "user_data",
-        "warned",
+        "warnings",
         "watches_input",
     )
 
@@ -218,7 +218,7 @@ class Session:
         self.timers: dict[Timer, float] = {}
         self.delay = settings.pace.least
         self.allowance = Allowance()
-        self.warned: set[str] = set()
+        self.warnings: dict[str, int] = {}
         self.link = Link()
         self.poll_out = 0
         self.poll_since = 0.0

@@ -132,9 +132,10 @@ class Turn:
         return {**fields, "pause": max(fields.get("pause", 0.0), wait)} if wait else fields
 
     def warn(self, text: str) -> None:
-        """Log a text once in the life of a session object."""
-        if text not in self.session.warned:
-            self.session.warned.add(text)
+        """Count an oddity of the server for `health()`, and log it once in the life of a session object."""
+        counts = self.session.warnings
+        counts[text] = counts.get(text, 0) + 1
+        if counts[text] == 1:
             self.decision.warning = "; ".join(filter(None, (self.decision.warning, text)))
 
     def adopt(self, session_data: SessionData | None) -> None:

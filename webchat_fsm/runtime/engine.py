@@ -241,7 +241,12 @@ class Engine:
         if trouble is not None:
             return trouble
         request = self._request(call)
-        return request if isinstance(request, Reply) else self._exchange(call, request)
+        if isinstance(request, Reply):
+            return request
+        repeats: list[str] = []
+        wanted, repeated = partial(self._wanted, call), partial(repeats.append, call.operation)
+        reply = self._exchange(call, replace(request, wanted=wanted, repeated=repeated))
+        return replace(reply, repeats=len(repeats)) if repeats else reply
 
     def _request(self, call: Call) -> Request | Reply:
         """Build the request that carries a call, or why what a command was given cannot be sent."""
@@ -258,7 +263,7 @@ class Engine:
 
     def _exchange(self, call: Call, request: Request) -> Reply:
         try:
-            answer = self._http.send(replace(request, wanted=partial(self._wanted, call)))
+            answer = self._http.send(request)
         except TransportError as error:
             return silent(request.url, error)
         except MemoryError:

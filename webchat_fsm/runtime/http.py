@@ -265,6 +265,7 @@ class Urllib3Http:
                 if flight.was_cut or not left or flight.connected or not _stale(error):
                     raise _told(error, request, flight) from shown(error)
             left -= 1
+            request.repeated()
             request = replace(request, url=request.repeat_url or request.url)
 
     def _exchange(self, request: Request, flight: Flight) -> HttpAnswer:

@@ -66,7 +66,9 @@ class Health(Struct, frozen=True, kw_only=True):
     `next_poll` until the next. `failures` in a row, the names of live `threads`, and what hinders the store. `misread`
     counts the answers of which a part could not be read, by kind: place, expected and found type, never a value.
     `defects` counts what this library itself has raised while requests were made and answers read: please report them.
-    `stalled` are the seconds without a poll where that is longer than its deadline and pause, None while all is well.
+    `warnings` counts what else was odd, by the text that was logged: pushes of another chat, ids that changed,
+    intervals that cannot be kept. `stalled` are the seconds without a poll where that is longer than its deadline and
+    pause, None while all is well.
     """
 
     last_poll: float | None
@@ -77,6 +79,7 @@ class Health(Struct, frozen=True, kw_only=True):
     store_failure: str
     misread: Mapping[str, int] = {}
     defects: int = 0
+    warnings: Mapping[str, int] = {}
     stalled: float | None = None
 
 
@@ -286,6 +289,7 @@ class WebChatService(CommandFace, EventFace):
                 store_failure=engine.keeper.failure,
                 misread=engine.misreadings.counts(),
                 defects=engine.defects.count,
+                warnings=dict(session.warnings),
                 stalled=engine.stalled(now.timer),
             )
 

@@ -52,6 +52,10 @@ TOO_MANY = 429
 """Statuses, the first of many, that tell of trouble for a time rather than of a server that knows no websocket."""
 
 
+LINES_AT_MOST = 2
+"""Websockets that are tried for one message: the one that is open, which may have ended unnoticed, and a new one."""
+
+
 class RefusedError(OSError):
     """The server has answered the upgrade, but not with a websocket."""
 
@@ -69,7 +73,8 @@ class WebsocketHttp:
 
     Where no websocket can be had, a message goes over the other one in the same call. After an answer that refuses the
     upgrade all do, for as long as this object lives; after a failure of the network those of the same client. Where a
-    handshake is met by nothing but silence on an open websocket, the next one goes over the other.
+    handshake is met by silence, or by a loss of a websocket over which nothing has come yet, the next one goes over the
+    other.
     """
 
     def __init__(self, config: Config, plain: Urllib3Http) -> None:
@@ -133,19 +138,23 @@ class WebsocketHttp:
             held = "held" if question.sent else "unsent"
             return None if answer is None else (answer, held if question.early else "answered")
         except Exception as error:  # of `websockets`, ssl, a patched socket: of whatever kind
-            silent = isinstance(error, TimeoutError) and self._line is not None and self._line.mute
+            silent = not flight.was_cut and self._line is not None and self._line.mute
             self._mute = self._mute or (silent and question.channel == HANDSHAKE)
             raise TransportError(f"{request.operation}: {_told(error, request, flight)}") from shown(error)
         finally:
             self._flights.discard(flight)
 
     def _asked(self, request: Request, question: Question, flight: Flight, deadline: float) -> bytes | None:
-        while (line := self._line_for(request, question, flight, deadline)) is not None:
+        for _ in range(LINES_AT_MOST):
+            line = self._line_for(request, question, flight, deadline)
+            if line is None:
+                return None
             answer = line.ask(question, over_websocket(request.body), flight, deadline, request.listen)
             if answer is not None:
                 if request.operation == "hangup":
                     line.leave(question)
                 return answer
+        log.info("no websocket (each one ended before anything was sent over it): long polling instead")
         return None
 
     def _line_for(self, request: Request, question: Question, flight: Flight, deadline: float) -> Line | None:
@@ -171,6 +180,7 @@ class WebsocketHttp:
 
     def _open(self, request: Request, flight: Flight, deadline: float) -> Line | None:
         """A new line, within half of the time that is left; None where it cannot be had."""
+        request.repeated()  # the upgrade is a request of its own
         now = clock.monotonic()
         half = Flight(now + (deadline - now) / 2, UNBOUNDED)
         try:
@@ -271,8 +281,8 @@ class Line:
         self._message = bytearray()
         self.ended = ""
         """Why it ended, in words for the user; empty while it lives."""
-        self.told = False
-        """Whether a connect has failed with it."""
+        self.told = True
+        """Whether no connect has to fail for its loss: one has failed with it, or nothing was ever sent over it."""
         with self._mutex:
             self._sort(events)
 
@@ -441,7 +451,7 @@ class Line:
                     return
                 if clock.monotonic() >= deadline:
                     raise TimeoutError
-                self._writer = flight
+                self._writer, self.told = flight, False
                 self._protocol.send_text(frame)
                 self._outgoing += b"".join(self._protocol.data_to_send())
             self._write(flight)
@@ -484,7 +494,7 @@ class Line:
     def _end(self, why: str) -> None:
         if self.ended:
             return
-        self.ended, self.told = why, self._letters.fetching
+        self.ended, self.told = why, self.told or self._letters.fetching
         self._say_farewell()
         self._stream.shut()
         self._changed.notify_all()

@@ -37,7 +37,8 @@ class Request(Struct, frozen=True, kw_only=True):
     that the server may see it twice, the second time at `repeat_url` where that is set; `max_size` bounds the answer in
     bytes. `listen` is the seconds for which a websocket waits for pushes before it sends the message; a push that comes
     answers it unsent. `wanted` is asked once it can be cut, and false where nobody waits for an answer any more: it is
-    not sent.
+    not sent. `repeated` is called before each further request that it takes: a repetition over another connection,
+    the upgrade to a websocket.
     """
 
     operation: str
@@ -53,6 +54,7 @@ class Request(Struct, frozen=True, kw_only=True):
     max_size: int = 16 * 1024 * 1024
     listen: float = 0.0
     wanted: Callable[[], bool] = _always
+    repeated: Callable[[], object] = _always
 
     def __repr__(self) -> str:
         return f"Request({self.operation}: {self.method} {bare(self.url)})"
