@@ -125,6 +125,15 @@ def test_an_interval_above_a_minute_is_ignored_and_logged_once(line, caplog):
     assert list(chat.health().warnings.values()) == [3]
 
 
+@pytest.mark.parametrize("error", ["500::Busy", UNKNOWN])
+def test_an_odd_interval_of_a_refusal_is_logged_too(line, caplog, error):
+    line.start()
+    line.gateway.script("connect", answered({"interval": 365 * 86_400_000}, error))
+    line.advance(10)
+    assert "an interval of more than 60 s" in caplog.text
+    assert line.gateway.moments("connect")[-1] > 3
+
+
 @pytest.mark.parametrize(
     ("answer", "pause"),
     [(answered({"interval": 5000}, "500::Busy"), 5), (HttpAnswer(status=503, headers={"retry-after": "7"}), 7)],

@@ -186,15 +186,15 @@ def test_bounds_hold_on_a_socket_that_never_answers(transport, capsys):
 # Something in between
 
 
-def behind_proxy(line, cuts_after: float):
-    """Let connects be held as long as they ask for, at most 30 s, by a gateway behind a proxy that answers 504."""
+def behind_proxy(line, cuts_after: float, status: int = 504):
+    """Let connects be held as long as they ask for, at most 30 s, by a gateway behind a proxy that cuts them."""
 
     def held(message):
         asked = message.get("advice", {}).get("timeout")
         hold = 30.0 if asked is None else asked / 1000
         clock = line.timeline.clock
         clock.sleep_until(clock.timer() + min(hold, cuts_after))
-        return HttpAnswer(status=504) if hold > cuts_after else line.gateway._connect(message)
+        return HttpAnswer(status=status) if hold > cuts_after else line.gateway._connect(message)
 
     line.gateway.script("connect", *[held] * 2000)
 
@@ -208,6 +208,23 @@ def test_an_idle_chat_behind_a_short_proxy_time_out_settles(line, cuts_after):
     assert line.heard.names == []
     assert chat.health().failures == 0
     assert 1000 * cuts_after / 2 == line.gateway.all("connect")[-1]["advice"]["timeout"]
+
+
+@pytest.mark.parametrize("status", [408, 524])
+def test_a_time_out_of_a_proxy_by_another_name_settles_too(line, status):
+    line.start()
+    behind_proxy(line, 5, status)
+    line.advance(60)
+    assert line.heard.names == []
+
+
+@pytest.mark.parametrize("status", [500, 502, 503])
+def test_a_held_connect_cut_by_another_status_fails_once(line, status):
+    """The next one asks for a shorter hold, so that the chat does not flap."""
+    line.start()
+    behind_proxy(line, 5, status)
+    line.advance(120)
+    assert line.heard.names == ["disconnected", "connectionPending", "connectionRestored", "reconnected"]
 
 
 def test_a_proxy_that_cuts_the_shortest_hold_is_an_outage(line):

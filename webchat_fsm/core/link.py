@@ -42,11 +42,14 @@ LONGEST_PAUSE = 60.0
 BAD_PUSH_PAUSE = 1.0
 """Seconds until the connect after one that brought an unreadable push or one with statusCode 1: as a failed connect."""
 
+SERVER_ERROR = 500
+"""The first of the statuses of a server or a proxy in trouble, with which some cut a held connect too."""
+
 LEAST_HOLD = 2.0
 """Seconds for which a connect asks to be held at least, where something in between cuts it."""
 
-CUT_BETWEEN = 504
-"""The status with which a proxy answers a connect that it does not hold any longer."""
+CUT_BETWEEN = frozenset({408, 504, 524})
+"""The statuses with which a proxy answers a connect that it does not hold any longer."""
 
 SETTLED = 0.5
 """Seconds between two losses of the client for a handshake to follow at once; sooner it counts as a failure."""
@@ -554,7 +557,7 @@ def _let_go(turn: Turn, reply: Reply) -> None:
         _failed(turn, reply)
     else:
         link.miss(session.cursor)
-        _connect_soon(turn, _advised(reply))
+        _connect_soon(turn, _advised(turn, reply))
 
 
 def _mend(turn: Turn) -> None:
@@ -608,10 +611,11 @@ def _cut_between(turn: Turn, call: Call, reply: Reply) -> bool:
     """
     session, link = turn.session, turn.session.link
     held, status = turn.now.timer - session.poll_since, reply.response.status
-    if call.fields["hold"] == 0.0 or held <= LEAST_HOLD or status not in (0, CUT_BETWEEN):
+    cut = status in CUT_BETWEEN
+    if call.fields["hold"] == 0.0 or held <= LEAST_HOLD or not (cut or status == 0 or status >= SERVER_ERROR):
         return False
     link.hold = max(LEAST_HOLD, held / 2)
-    return status == CUT_BETWEEN
+    return cut
 
 
 def _failed(turn: Turn, reply: Reply) -> None:
@@ -628,13 +632,16 @@ def _failed(turn: Turn, reply: Reply) -> None:
 def _pause_after(turn: Turn, failures: int, reply: Reply) -> float:
     """Seconds until what has failed so often is tried again: 1, 2, 3, ... 60, and not before the server wants it."""
     wanted = min(reply.retry_after or 0.0, turn.session.settings.retry_after_cap)
-    return max(min(float(failures), LONGEST_PAUSE), wanted, _advised(reply))
+    return max(min(float(failures), LONGEST_PAUSE), wanted, _advised(turn, reply))
 
 
-def _advised(reply: Reply) -> float:
+def _advised(turn: Turn, reply: Reply) -> float:
     """The interval of an answer's own advice, in seconds; 0.0 where it says none that can be kept."""
     interval = reply.link.interval or 0.0
-    return interval if interval <= LONGEST_PAUSE else 0.0
+    if interval > LONGEST_PAUSE:
+        turn.warn(ODD_INTERVAL)
+        return 0.0
+    return interval
 
 
 def _take_advice(turn: Turn, reply: Reply) -> None:
