@@ -152,6 +152,7 @@ def test_an_invalid_session_of_nexus_is_lost(way, status):
         (b'{"status": {"code": "AUTHENTICATION_REQUIRED"}}', False),
         (b"<html>", True),
         (b'{"status": {"code": 401}}', True),
+        (b'{"status": {"code": "SUCCESS"}, "data": {"messages": []}}', True),
     ],
 )
 def test_a_401_loses_an_async_restore_by_the_services_own_word(body, kept):

@@ -171,7 +171,7 @@ def _is_all_low(events: list[Arrival], frame: Frame) -> bool:
     """Return whether all stand before what is expected, and not all in the places of others: old events again."""
     begin = _low(frame)
     low = len(events) > 1 and all(_rank(event) < begin for event in events)
-    spoilt = low and _has_one_odd(events) and any(event.rank not in frame.known for event in events)
+    spoilt = low and _has_one_odd(events) and sum(event.rank not in frame.known for event in events) == 1
     return low and not spoilt and not all(_contradicts(event, frame) for event in events)
 
 

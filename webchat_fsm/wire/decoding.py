@@ -45,7 +45,21 @@ _KNOWN = {
 }  # fmt: skip
 """Encodings that browsers know. Python has codecs beside them that are no encodings of text, such as rot13."""
 
-_UNNAMED = {"unicode": "utf-16-le", "ucs-2": "utf-16-le", "unicodefeff": "utf-16-le", "unicodefffe": "utf-16-be"}
+_UNNAMED = {
+    label: codec
+    for codec, labels in {
+        "utf-16-le": "unicode ucs-2 unicodefeff csunicode iso-10646-ucs-2", "utf-16-be": "unicodefffe",
+        **{f"iso8859-{part}": f"iso8859{part}" for part in (1, 2, 3, 4, 5, 7, 9, 10, 11, 13, 14)},
+        "iso8859-6": "iso88596 csiso88596e csiso88596i iso-8859-6-e iso-8859-6-i",
+        "iso8859-8": "iso88598 csiso88598e csiso88598i iso-8859-8-e iso-8859-8-i logical visual",
+        "iso8859-15": "iso885915 csisolatin9", "iso8859_7": "sun_eu_greek", "cp874": "dos-874 windows-874",
+        "koi8-r": "koi koi8", "koi8-u": "koi8-ru", "mac-roman": "mac csmacintosh", "mac-cyrillic": "mac-ukrainian",
+        "gb18030": "csgb2312 gb_2312 gb_2312-80", "big5hkscs": "cn-big5 x-big5", "euc_jp": "cseucpkdfmtjapanese",
+        "cp932": "windows-31j", "cp949": "cseuckr csksc56011987 iso-ir-149 ks_c_5601-1989 ksc_5601 windows-949",
+    }.items()
+    for label in labels.split()
+}  # fmt: skip
+"""Labels of browsers (WHATWG Encoding Standard, section 4.2) that Python does not know, each with its codec."""
 
 _WINDOWS = {
     byte: bytes([byte]).decode("cp1252")

@@ -229,7 +229,7 @@ class NexusV3:
 
     def _verdict(self, call: Call, answer: HttpAnswer, code: str) -> Verdict:
         resuming = self._section.asynchronous.enabled and call.operation in ("resume", "restore")
-        if code == "INVALID_SESSION" or (answer.status == 401 and resuming and code):
+        if code == "INVALID_SESSION" or (answer.status == 401 and resuming and code not in _WELL):
             return Verdict.LOST
         if answer.status == 429:
             return Verdict.THROTTLED
