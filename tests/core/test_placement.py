@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from tests.core.play import BEGIN, CONFIG, IDS, Play, good
 from webchat_fsm.core.facts import Arrival, Reply, Verdict
+from webchat_fsm.core.transcript import TranscriptBook
 from webchat_fsm.lifecycle.effects import Publish
 from webchat_fsm.lifecycle.words import Message, Response
 
@@ -441,3 +442,35 @@ def test_any_index_of_a_history_page_replaced_moves_nothing(turned, place, index
 def test_lowest_index_survives_originals_of_any_kind():
     play = polled([Arrival(Message(text="x"), None, None), Arrival(Message(index=2, text="y"), {"text": "y"}, (2,))])
     assert play.session.transcript.lowest == 2
+
+
+@given(
+    st.lists(st.lists(st.integers(1, 12), max_size=4), max_size=4),
+    st.booleans(),
+    st.booleans(),
+    st.one_of(st.none(), st.integers(0, 20)),
+)
+@settings(max_examples=100)
+def test_short_way_for_the_usual_answer_equals_the_rules(answers, positions, bounded, next_position):
+    """Whatever answers come, a book gives the same places with and without the short way."""
+
+    class Whole(TranscriptBook):
+        __slots__ = ()
+
+        def _follow(self, arrivals, position, *, bounded):
+            return False
+
+    books = TranscriptBook(), Whole()
+    for indexes in answers:
+        found = []
+        for book in books:
+            last = book.highest
+            position = (1 if last is None else last.rank[0] + 1) if positions else None
+            arrivals = [
+                event(f"{MILLISECONDS + n}", f"{n}", (n,) if positions else (MILLISECONDS + n, 0)) for n in indexes
+            ]
+            known = book.look(arrivals, position=position, bounded=bounded, next_position=next_position)
+            found.append(([one[1:] for one in known.found], known.position))
+            for one in known.fresh:
+                book.note(one)
+        assert found[0] == found[1]

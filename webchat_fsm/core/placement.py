@@ -84,6 +84,22 @@ def arrange(arrivals: Sequence[Arrival], frame: Frame) -> list[Placed]:
     return [(event, place in sure) for place, event in enumerate(events)]
 
 
+def goes_on(arrivals: Sequence[Arrival], last: Arrival) -> bool:
+    """Return whether v3 events stand one behind another, and behind the last one known, without a leap.
+
+    `arrange` believes them all, as it does for nearly every answer, but takes some five times as long.
+    """
+    rank, before = _rank(last), _stamp(last)
+    for arrival in arrivals:
+        if _rank(arrival) <= rank:
+            return False
+        rank, stamp = _rank(arrival), _stamp(arrival)
+        if _leaps(before, stamp):
+            return False
+        before = stamp
+    return True
+
+
 def position_behind(placed: Sequence[Placed], frame: Frame) -> int:
     """Return the position behind the events of an answer, by which the next ones are asked for.
 

@@ -337,8 +337,9 @@ class Session:
         What is replaced as a whole is kept by reference, what is changed in place is copied.
         """
         sendings = [copy(sending) for sending in self.sendings]
+        link = self.link if self.settings.transport.polls else copy(self.link)  # a poll does not change it
         people, book = self.participants.mark(), self.transcript.mark()
-        return _values(self), dict(self.timers), sendings, copy(self.link), people, book, self.prefilters.custom
+        return _values(self), dict(self.timers), sendings, link, people, book, self.prefilters.custom
 
     def back_to(self, mark: Mark) -> None:
         """Undo everything since a mark."""

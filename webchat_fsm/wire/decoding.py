@@ -136,9 +136,9 @@ def encoding_of(content_type: str) -> str:
 
 def _too_deep(value: Any, body: bytes) -> bool:
     """Look for nesting that is too deep: by the brackets alone where no text has one in it, as that is much faster."""
-    marks = body.translate(None, _NO_MARKS)
-    if marks.count(b"[") + marks.count(b"{") <= MOST_DEEP:
+    if body.count(b"[") + body.count(b"{") <= MOST_DEEP:
         return False
+    marks = body.translate(None, _NO_MARKS)
     if b"\\" in body:
         marks = body.replace(b"\\\\", b"").replace(b'\\"', b"").translate(None, _NO_MARKS)
     marks = marks.replace(b'""', b"")
