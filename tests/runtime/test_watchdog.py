@@ -159,6 +159,24 @@ def test_nothing_stalls_in_virtual_time(transport):
     chat.close()
 
 
+def test_poll_is_overdue_after_deadline_and_pause_only():
+    timeline = Timeline()
+    server = TestServer(timeline)
+    chat = server.client(config={"ajaxTimeout": 2000, "client": {"retry": {"retryAfterCap": 300_000}}})
+    chat.open()
+    chat.start_chat(nickname="Jonny")
+    server.faults.add(operation="refresh", http_status=429, retry_after=250)
+    timeline.advance(200)  # the pause that the server asked for is a timer that is pending
+    assert chat.health().stalled is None
+    timeline.advance(60)
+    chat._engine.take_due(timeline.clock.timer() + 5)  # the job is thrown away
+    timeline.advance(5 + 2 + 3 + 4)  # as it was taken, the deadline, the longest pause, and not quite the slack
+    assert chat.health().stalled is None
+    timeline.advance(2)
+    assert chat.health().stalled is not None
+    chat.close()
+
+
 def test_a_manual_driver_shows_what_has_stalled():
     timeline = Timeline()
     chat = TestServer(timeline).client()

@@ -20,12 +20,13 @@ AGAIN = (Timer.POLL, Timer.CONNECT)
 def patience(session: Session) -> float:
     """Return the seconds after which a poll is overdue: the deadline of one, and the longest pause before the next.
 
-    `ajaxTimeout` is at least 1 ms, so that no poll is without a deadline.
+    `ajaxTimeout` is at least 1 ms, so that no poll is without a deadline. A longer pause, which a server asked for by
+    Retry-After, is a timer that is pending: silence counts from that.
     """
     settings = session.settings
     if session.transport.polls:
-        return settings.poll_deadline + max(settings.pace.most, settings.retry_after_cap) + SLACK
-    return session.link.timeout + CONNECT_GRACE + max(LONGEST_PAUSE, settings.retry_after_cap) + SLACK
+        return settings.poll_deadline + settings.pace.most + SLACK
+    return max(session.link.timeout + CONNECT_GRACE, settings.poll_deadline) + LONGEST_PAUSE + SLACK
 
 
 def stalled(session: Session, now: float, since: float) -> float | None:
