@@ -5,6 +5,7 @@ Wherever it came: the command raises it, another thread's `close(2.0)` returns i
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import inspect
 import logging
@@ -14,6 +15,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections import Counter
 from collections.abc import Callable
 from urllib.parse import urlsplit
@@ -110,6 +112,15 @@ class Site:
     def close(self) -> None:
         self.relay.close()
         self.front.stop()
+
+
+@pytest.fixture(autouse=True)
+def _garbage():
+    """Collect the sockets of struck requests here, or Python would warn of them in whatever test collects next."""
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 @pytest.fixture(scope="module")

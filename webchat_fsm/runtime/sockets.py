@@ -78,8 +78,11 @@ class Flights(set[Flight]):
     """The requests of one service that are on their way. Adding and discarding are single steps that need no lock."""
 
     def cut(self) -> None:
-        """Let all of them fail at once."""
-        for flight in list(self):
+        """Let all of them fail at once; marked first, so that none that is woken makes way for another."""
+        flights = list(self)
+        for flight in flights:
+            flight.was_cut = True
+        for flight in flights:
             flight.cut()
 
     def leave(self) -> None:
