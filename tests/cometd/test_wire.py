@@ -6,7 +6,7 @@ import json
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.cometd.gateway import CHANNEL, KEYS, envelope, event, push
@@ -272,6 +272,7 @@ OPERATIONS = st.sampled_from(
 )
 
 
+@settings(max_examples=60, deadline=None)
 @given(
     operation=OPERATIONS,
     body=(JSON | NEARLY_RIGHT).map(lambda value: json.dumps(value).encode()) | st.binary(max_size=60),

@@ -42,7 +42,7 @@ def originals(chat: Any) -> list[str]:
     st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3), st.sampled_from(CHANGES)), min_size=1, max_size=4),
     st.booleans(),
 )
-@settings(max_examples=40)
+@settings(max_examples=25)
 def test_one_odd_index_in_each_poll_loses_nothing(transport, polls, restored):
     stage = stage_of(transport)
     said = 0
@@ -116,7 +116,7 @@ def test_catching_up_after_an_odd_index_loses_nothing(transport, change):
 @given(
     st.lists(st.integers(1, 3), min_size=1, max_size=5), st.data(), st.sampled_from([{}, *CHANGES[1:]]), st.booleans()
 )
-@settings(max_examples=60)
+@settings(max_examples=40)
 def test_one_odd_index_in_a_push_loses_nothing(sizes, data, change, names_next):
     line = Line(Timeline())
     odd = data.draw(st.integers(1, sum(sizes)))

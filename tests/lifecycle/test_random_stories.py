@@ -154,7 +154,7 @@ def no_log():
 
 
 @given(st.lists(STEPS, min_size=1, max_size=25))
-@settings(max_examples=120)
+@settings(max_examples=80)
 def test_the_laws_hold_in_any_story_and_nothing_is_lost(no_log, steps):
     story = Story()
     try:

@@ -332,7 +332,7 @@ ANSWERS = JSON | st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     body=ANSWERS.map(lambda value: json.dumps(value).encode()) | st.binary(max_size=40),
     status=st.sampled_from([200, 201, 204, 302, 400, 401, 403, 404, 429, 500]),
@@ -351,7 +351,7 @@ def test_every_answer_to_every_request_means_something(body, status, operation):
     assert (reply.response.status, "?" in reply.response.url) == (status, False)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(answers=st.lists(st.tuples(ANSWERS, st.sampled_from([200, 200, 200, 429, 500])), min_size=1, max_size=5))
 def test_no_answer_stops_the_polls_of_a_chat_that_goes_on(answers):
     stage = NexusStage(Timeline(), Transport.V3_ASYNC)

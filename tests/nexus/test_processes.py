@@ -54,18 +54,35 @@ def front():
         yield running
 
 
-def run(front, act: str, *, token: str = "", path: Path | None = None, hooks: bool = False, code: int = 0):
+def given(front, act: str, token: str = "", path: Path | None = None, hooks: bool = False) -> str:
+    """What the program is to do, as its argument."""
+    return json.dumps([front.sessions_url, act, token, str(path or ""), hooks])
+
+
+def run(front, act: str, *, code: int = 0, **how: object):
     """What a process of its own has to tell."""
-    given = json.dumps([front.sessions_url, act, token, str(path or ""), hooks])
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, given], capture_output=True, text=True, timeout=50, check=False
-    )
+    line = [sys.executable, "-c", PROGRAM, given(front, act, **how)]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=50, check=False)
     assert (done.returncode, done.stderr) == (code, ""), done.stderr
     return json.loads(done.stdout)
 
 
-def test_another_process_takes_a_dormant_chat_up_with_nothing_but_its_token(front):
-    first = run(front, "start")
+@pytest.fixture
+def here(front, monkeypatch, capfd):
+    """Do what `run` does in this process: of two that take turns only one must be started."""
+
+    def run_here(act: str, **how: object):
+        monkeypatch.setattr(sys, "argv", ["-c", given(front, act, **how)])
+        exec(PROGRAM, {"__name__": "__main__"})
+        told = capfd.readouterr()
+        assert told.err == ""
+        return json.loads(told.out)
+
+    return run_here
+
+
+def test_another_process_takes_a_dormant_chat_up_with_nothing_but_its_token(front, here):
+    first = here("start")
     assert (first["state"], first["after"]) == ("polling", "async-dormant")
     front.server.agent("Ann").join().say("while nobody was there")
     second = run(front, "second", token=first["token"])
@@ -76,25 +93,25 @@ def test_another_process_takes_a_dormant_chat_up_with_nothing_but_its_token(fron
 
 
 @pytest.mark.parametrize("hooks", [False, True], ids=["the store", "the documented functions"])
-def test_two_processes_share_a_chat_through_a_file(front, tmp_path, hooks):
+def test_two_processes_share_a_chat_through_a_file(front, here, tmp_path, hooks):
     path = tmp_path / "session.json"
-    run(front, "start", path=path, hooks=hooks)
+    here("start", path=path, hooks=hooks)
     assert path.stat().st_mode & 0o777 == 0o600
     second = run(front, "second", path=path, hooks=hooks)
-    third = run(front, "third", path=path, hooks=hooks)
+    third = here("third", path=path, hooks=hooks)
     assert (second["state"], third["state"]) == ("polling", "polling")
     assert third["texts"] == ["from the first process", "from start", "from second", "from third"]
     front.server.purge()
-    assert run(front, "fourth", path=path, hooks=hooks)["state"] == "idle"
+    assert here("fourth", path=path, hooks=hooks)["state"] == "idle"
     assert not path.exists()
 
 
 @pytest.mark.parametrize("hooks", [False, True], ids=["the store", "the documented functions"])
-def test_a_process_that_dies_leaves_its_chat_to_the_next(front, tmp_path, hooks):
+def test_a_process_that_dies_leaves_its_chat_to_the_next(front, here, tmp_path, hooks):
     path = tmp_path / "session.json"
-    run(front, "start", path=path, hooks=hooks)
+    here("start", path=path, hooks=hooks)
     died = run(front, "die", path=path, hooks=hooks, code=9)
-    after = run(front, "next", path=path, hooks=hooks)
+    after = here("next", path=path, hooks=hooks)
     assert after["texts"] == [*died["texts"], "from next"]
 
 

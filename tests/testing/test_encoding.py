@@ -94,7 +94,7 @@ def test_any_text_goes_as_without_a_recorder(transport, tmp_path_factory):
     folder = tmp_path_factory.mktemp("texts")
     numbers = iter(range(10_000))
 
-    @settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=4, deadline=None, suppress_health_check=list(HealthCheck))
     @example(ODD)
     @example("\ud83d")
     @example("")
@@ -114,7 +114,7 @@ def test_any_text_goes_as_without_a_recorder(transport, tmp_path_factory):
     check()
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @example({"half": "\ud83d", "big": 10**5000, "nan": math.nan, (1, 2): {3}, None: object()})
 @given(VALUES)
 def test_the_encoder_takes_any_value(value):
@@ -131,7 +131,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(JSON)
 def test_what_is_kept_reads_back_as_it_was(value):
     assert read_json(json_to_keep(value)) == value

@@ -14,22 +14,29 @@ from webchat_fsm.testing import clocks
 ROOT = Path(__file__).parent.parent.parent
 
 
+pytest_plugins = ("pytester",)
+
+
 @pytest.fixture
-def run(tmp_path, pytestconfig):
+def run(pytester, pytestconfig):
     """A run of pytest over one module in a folder of its own; gives the exit code and what was printed."""
     installed = pytestconfig.pluginmanager.has_plugin("webchat_fsm")
+    plugin = [] if installed else ["-p", "webchat_fsm.testing.plugin"]
 
-    def run_module(code: str, *options: str) -> tuple[int, str]:
-        (tmp_path / "test_it.py").write_text(code, encoding="utf-8")
-        plugin = [] if installed else ["-p", "webchat_fsm.testing.plugin"]
-        ran = subprocess.run(
-            [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--strict-markers", *plugin, *options],
-            cwd=tmp_path,
+    def run_module(code: str, *options: str, process: bool = False) -> tuple[int, str]:
+        pytester.path.joinpath("test_it.py").write_text(code, encoding="utf-8")
+        line = ["-q", "-p", "no:cacheprovider", "--strict-markers", *plugin, *options]
+        if not process:
+            ran = pytester.runpytest_inprocess(*line)
+            return int(ran.ret), "\n".join(ran.outlines + ran.errlines)
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", *line],
+            cwd=pytester.path,
             env={"PYTHONPATH": str(ROOT), "PATH": ""},
             capture_output=True,
             text=True,
         )
-        return ran.returncode, ran.stdout + ran.stderr
+        return done.returncode, done.stdout + done.stderr
 
     return run_module
 
@@ -44,7 +51,7 @@ def test_it(webchat, webchat_timeline, webchat_server, webchat_recording):
 
 
 def test_a_failing_test_shows_its_seed_and_its_story_and_the_seed_repeats_it(run):
-    code, first = run(FAILING)
+    code, first = run(FAILING, process=True)
     assert code == 1
     assert "the user gives startChat form: nickname: 'Jonny'" in first
     seed = first.partition("--webchat-seed=")[2].split()[0]
@@ -80,13 +87,13 @@ def test_a_seed_that_the_test_itself_names_needs_no_option(run):
 
 
 CLOCKS = """
-import sys, time
-from webchat_fsm.testing.clocks import Frozen, BEGIN
+import datetime, sys, time
+from webchat_fsm.testing.clocks import BEGIN
 
 def test_it(webchat_timeline):
     webchat_timeline.advance(5)
     print("is frozen:", time.time() == BEGIN + 5 == webchat_timeline.now())
-    print("by freezegun:", "freezegun" in sys.modules)
+    print("by freezegun:", datetime.datetime.__module__.startswith("freezegun"))
     print("by time-machine:", bool(sys.modules.get("time_machine") and sys.modules["time_machine"].traveller_stack))
     assert False
 """
@@ -109,7 +116,8 @@ def test_a_thread_that_outlives_its_test_fails_it(run):
     code, output = run(
         "from webchat_fsm import WebChatService\n"
         "def test_it(webchat_server):\n"
-        "    WebChatService(webchat_server.config(), http=webchat_server.http()).open()\n"
+        "    WebChatService(webchat_server.config(), http=webchat_server.http()).open()\n",
+        process=True,  # its thread would outlive this test too
     )
     assert code == 1
     assert "threads outlive their test; close the services that it makes: ['webchat-fsm-time']" in output

@@ -329,7 +329,7 @@ def members(message: Any, path: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("way", WAYS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(data=st.data())
 def test_one_odd_member_of_an_event_costs_nothing_beside_it(way, data):
     make, read = WAYS[way]
