@@ -59,21 +59,6 @@ def test_the_table_is_there_for_machines_and_for_people():
     assert "There is already an active chat session" in plain
 
 
-def test_diagrams_are_written_and_drift_is_found(tmp_path, capfd):
-    folder = tmp_path / "drawn"
-    write = ["diagram", "--folder", str(folder)]  # all in this process, which need not load Graphviz again
-    assert main(write) == 0
-    assert "lifecycle.mmd" in capfd.readouterr().out
-    check = [*write, "--check"]
-    assert main(check) == 0
-    assert capfd.readouterr().err == ""
-    (folder / "lifecycle.mmd").write_text("stateDiagram-v2\n")
-    assert main(check) == 1
-    drifted = capfd.readouterr()
-    assert drifted.out == f"differs: {folder / 'lifecycle.mmd'}\n"
-    assert drifted.err.startswith("webchat-fsm: out of date")
-
-
 @pytest.mark.parametrize(
     ("packages", "arguments", "line"),
     [

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from webchat_fsm.cli import main as command_line
 from webchat_fsm.diagram import files, svg
 from webchat_fsm.diagram.__main__ import main
 from webchat_fsm.diagram.files import FILES, MODULES, check, checkout, write
@@ -16,11 +18,17 @@ from webchat_fsm.lifecycle.table import Transport
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    written = tmp_path / "diagrams"
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What was written once, as drawing takes its time."""
+    written = tmp_path_factory.mktemp("drawn")
     write(written)
     return written
+
+
+@pytest.fixture
+def folder(drawn: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(drawn, tmp_path / "diagrams"))
 
 
 @pytest.fixture
@@ -121,6 +129,21 @@ def test_without_graphviz_nothing_is_written(
     assert main(["--folder", str(tmp_path / "diagrams")]) == 1
     assert capsys.readouterr().err == svg.MISSING + "\n"
     assert not (tmp_path / "diagrams").exists()
+
+
+def test_the_command_line_writes_and_finds_drift(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+    folder = tmp_path / "drawn"
+    write = ["diagram", "--folder", str(folder)]
+    assert command_line(write) == 0
+    assert "lifecycle.mmd" in capfd.readouterr().out
+    check = [*write, "--check"]
+    assert command_line(check) == 0
+    assert capfd.readouterr().err == ""
+    (folder / "lifecycle.mmd").write_text("stateDiagram-v2\n")
+    assert command_line(check) == 1
+    drifted = capfd.readouterr()
+    assert drifted.out == f"differs: {folder / 'lifecycle.mmd'}\n"
+    assert drifted.err.startswith("webchat-fsm: out of date")
 
 
 def test_another_process_with_another_hash_seed_writes_the_same_bytes():
