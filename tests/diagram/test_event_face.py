@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import typing
@@ -122,7 +123,8 @@ def test_a_type_checker_knows_the_payload_of_an_event_and_refuses_a_wrong_handle
     for name, text in (("good", GOOD), ("bad", BAD)):
         (tmp_path / f"{name}.py").write_text(text)
     found = subprocess.run(
-        [sys.executable, "-m", "mypy", "--strict", "--follow-imports=silent", "--config-file=", "good.py", "bad.py"],
+        [sys.executable, "-m", "mypy", "--strict", "--follow-imports=silent", "--config-file=",
+         "--cache-dir", os.devnull, "good.py", "bad.py"],
         cwd=tmp_path, env={"MYPYPATH": str(ROOT), "PATH": ""}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     wrong = [line.split(": ")[0] for line in found.stdout.splitlines() if "error:" in line]
