@@ -32,6 +32,10 @@ TOO_DEEP = "<nested too deep>"
 TOO_MUCH = "<too many values>"
 
 
+REFUSED = (msgspec.MsgspecError, ValueError)
+"""What msgspec raises at a value that it cannot read: its own errors are no `ValueError` before 0.22."""
+
+
 def utf8(text: str) -> bytes:
     """Encode a text as a browser sends it: lone surrogates become U+FFFD."""
     return scalars(text).encode()
@@ -52,7 +56,7 @@ def json_to_read(value: Any) -> bytes:
     encoded = json_to_keep(value)
     try:
         return msgspec.json.format(encoded, indent=2)
-    except ValueError:  # msgspec refuses the lone surrogates that it does not write itself
+    except REFUSED:  # msgspec refuses the lone surrogates that it does not write itself
         return json.dumps(json.loads(encoded), indent=2).encode("ascii")
 
 
@@ -74,14 +78,14 @@ def read_json(data: bytes | str) -> Any:
         return msgspec.json.decode(data)
     except RecursionError:
         raise ValueError("the JSON is nested too deep to be read") from None
-    except ValueError as error:  # msgspec refuses a lone surrogate, which RFC 8259 allows
+    except REFUSED as error:  # msgspec refuses a lone surrogate, which RFC 8259 allows
         return _read_slowly(data, error)
 
 
-def _read_slowly(data: bytes | str, error: ValueError) -> Any:
+def _read_slowly(data: bytes | str, error: Exception) -> Any:
     escape: bytes | str = rb"\ud" if isinstance(data, bytes) else r"\ud"
     if escape not in data.lower():  # type: ignore[operator]  # both are of the same type
-        raise error
+        raise ValueError(str(error)) from error
     try:
         return json.loads(data, parse_constant=_no_constant)
     except RecursionError:

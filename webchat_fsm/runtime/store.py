@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from webchat_fsm.errors import StoreError
 from webchat_fsm.lifecycle.effects import SavedSession
-from webchat_fsm.lifecycle.encoding import json_to_read, read_json
+from webchat_fsm.lifecycle.encoding import REFUSED, json_to_read, read_json
 from webchat_fsm.lifecycle.words import Json
 from webchat_fsm.runtime import forks
 
@@ -155,7 +155,7 @@ class FileStore:
             session = msgspec.convert(read, _File).session
             for saved in session.prefilters:
                 re.compile(saved.source, saved.flags)
-        except (re.error, ValueError, RecursionError, OverflowError) as error:
+        except (re.error, *REFUSED, RecursionError, OverflowError) as error:
             raise StoreError(f"{self.path}: damaged, or no session file ({error}){keep}") from error
         return session
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from webchat_fsm.errors import WebChatError
-from webchat_fsm.lifecycle.encoding import json_to_keep, read_json, utf8
+from webchat_fsm.lifecycle.encoding import REFUSED, json_to_keep, read_json, utf8
 from webchat_fsm.lifecycle.table import State, Transport, Trigger
 from webchat_fsm.lifecycle.words import Json
 from webchat_fsm.testing.lines import Head, Version, kind_of, wrong_with
@@ -77,7 +77,7 @@ class Recording:
                 raise RecordingError(f"line {number}: an empty line")
             try:
                 lines.append(msgspec.convert(read_json(line), dict[str, Any]))
-            except ValueError as error:
+            except REFUSED as error:
                 if not (number == len(listed) > 1 and line.startswith(b"{")):
                     raise RecordingError(f"line {number}: {error}") from error
                 torn = number  # the process died while it wrote, or the file was cut

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
+from webchat_fsm.lifecycle.encoding import REFUSED
 from webchat_fsm.lifecycle.words import Json
 from webchat_fsm.wire.decoding import elements, read_body, text_of
 
@@ -163,7 +164,7 @@ def messages(frame: bytes) -> list[tuple[Head, bytes]]:
     try:
         listed = [frame] if frame.lstrip().startswith(b"{") else msgspec.json.decode(frame, type=list[Raw])
         return [(msgspec.json.decode(one, type=Head), bytes(one)) for one in listed]
-    except (ValueError, RecursionError):  # of which msgspec's and Unicode's errors are
+    except (*REFUSED, RecursionError):
         return _spoilt(frame)
 
 

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from webchat_fsm.lifecycle.encoding import REFUSED
 from webchat_fsm.lifecycle.words import Json
 
 MOST_DEEP = 100
@@ -90,7 +91,7 @@ def read_body(body: bytes, content_type: str = "") -> Document:
             value = msgspec.json.decode(body)
             if not _too_deep(value, body):
                 return Document(value)
-        except (ValueError, RecursionError) as error:  # of which msgspec's and Unicode's errors are
+        except (*REFUSED, RecursionError) as error:
             fault = f"no JSON ({error})"
     text = text_of(body, content_type)
     try:

@@ -22,6 +22,7 @@ from typing import Annotated, Any, Final, NamedTuple, TypeVar, Union, get_args, 
 import msgspec
 from msgspec import Meta, Struct
 
+from webchat_fsm.lifecycle.encoding import REFUSED
 from webchat_fsm.lifecycle.words import milliseconds
 from webchat_fsm.wire.decoding import object_in
 
@@ -56,7 +57,7 @@ def read(kind: type[T], value: Any) -> tuple[T, tuple[str, ...]]:
     """Read an object as a struct, and name what of it could not be read; a value that is none says nothing."""
     try:
         return msgspec.convert(value, kind), ()
-    except ValueError:  # msgspec's own error is one, and so is what it raises at half a surrogate in a text or a name
+    except REFUSED:  # half a surrogate in a text or a name among it
         misread: set[str] = set()
         return _element(kind, value, ("", misread)), tuple(sorted(misread))
 
@@ -76,7 +77,7 @@ def _element(kind: type[T], value: Any, place: Place) -> T:
     """Read one element of a list, which is empty where it is no object."""
     try:
         return msgspec.convert(value, kind)
-    except ValueError:
+    except REFUSED:
         found = _members(kind, value, place)
     if found is UNREAD:
         _note(place, "object", value)
