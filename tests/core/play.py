@@ -78,7 +78,11 @@ class Play:
         return self.take(Due(timer=timer, preview=preview))
 
     def poll(self, reply: Reply):
-        return self.answer(self.due(), reply)
+        decision = self.due()
+        if decision.call is None:  # too many polls at one moment: the pace has put this one off
+            self.timer = self.session.timers[Timer.POLL]
+            decision = self.due()
+        return self.answer(decision, reply)
 
     def start(self):
         """A chat that polls, with nothing polled yet."""

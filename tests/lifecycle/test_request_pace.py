@@ -66,7 +66,7 @@ class OddServer:
         self.transport, self.timeline = transport, timeline
         self.seen: list[Seen] = []
         self.script: Any = None
-        self.index, self.clients = 1, 0
+        self.index, self.odd, self.clients = 1, 0, 0
 
     def send(self, request):
         word = "good" if self.script is None else next(self.script)
@@ -101,7 +101,8 @@ class OddServer:
             "odd": [{**event(self.index), "utcTime": [], "text": 42, "from": "Ann"}],
             "no index": [{**event(1), "index": None, "utcTime": 5}],
         }.get(word, [])
-        fresh = word in ("message", "both")
+        fresh = word in ("message", "both") or (word == "odd" and self.odd != self.index)
+        self.odd = self.index if word == "odd" else self.odd  # another content at a known index is a new message once
         if self.transport is Transport.COMETD:
             return self._bayeux(request, word, events), fresh
         body = self._nexus(word, events) if not self.transport.gms else self._envelope(word, events)
