@@ -31,10 +31,11 @@ def take(
     old: bool = False,
     next_position: int | None = None,
     idle_time_count_down: int | None = None,
-) -> None:
-    """Deliver what is new. The transcript comes before the cursor; an answer not `trusted` does not move the cursor.
+) -> bool:
+    """Deliver what is new, and return whether anything was.
 
-    `old` marks history, newest first, which only messageReceived publishes; `next_position` is the server's.
+    The transcript comes before the cursor; an answer not `trusted` does not move the cursor. `old` marks history,
+    newest first, which only messageReceived publishes; `next_position` is the server's.
     """
     session = turn.session
     answer = session.look(arrivals, next_position=next_position, old=old)
@@ -66,6 +67,7 @@ def take(
             idle_time_count_down=idle_time_count_down,
         )
         turn.publish("messageReceived", received)
+    return bool(answer.fresh)
 
 
 def _advance(turn: Turn, answer: Answer) -> None:

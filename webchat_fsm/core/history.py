@@ -13,8 +13,7 @@ def take(turn: Turn, arrivals: tuple[Arrival, ...]) -> None:
     """Deliver an older page; that a gap is closed by it is saved at once."""
     session = turn.session
     closes = _closes_gap(session, arrivals)
-    session.history_done = not session.look(arrivals, old=True).fresh
-    content.take(turn, arrivals, old=True)
+    session.history_done = not content.take(turn, arrivals, old=True)
     if closes:
         session.missing = 0
         turn.keep()

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from webchat_fsm.core import on_reply, receipts
 from webchat_fsm.core.facts import Reply, Timer, Verdict
+from webchat_fsm.core.pace import ASK_AGAIN, DISCONNECT_TIMEOUT, LONGEST_PAUSE
 from webchat_fsm.core.session import Link
 from webchat_fsm.core.turn import OTHER_CHAT, Turn
 from webchat_fsm.errors import TransportError
@@ -27,17 +28,11 @@ HANDSHAKES = 5
 DEADLINE = 5
 """Times ajaxTimeout within which a start or a restore ends, the farewell to the gateway included."""
 
-FAREWELL = 2.0
-"""Seconds of the deadline that are kept for the farewell, at most one ajaxTimeout."""
-
 PATIENCE = 10.0
 """Seconds for which a start or a restore waits for its first push, from the acknowledgement on."""
 
 LEAST_PAUSE = 0.5
 """Seconds until the next connect where one was answered at once with nothing, so that no server is run down."""
-
-LONGEST_PAUSE = 60.0
-"""Seconds between two reconnects at most; a longer interval of the advice counts as not said."""
 
 BAD_PUSH_PAUSE = 1.0
 """Seconds until the connect after one that brought an unreadable push or one with statusCode 1: as a failed connect."""
@@ -53,9 +48,6 @@ CUT_BETWEEN = frozenset({408, 504, 524})
 
 SETTLED = 0.5
 """Seconds between two losses of the client for a handshake to follow at once; sooner it counts as a failure."""
-
-ASK_AGAIN = 3.0
-"""Seconds between two requests for missed messages, but those behind a handshake."""
 
 RESENT_AT_MOST = 3
 """How often a message is sent again that was not taken, as other threads may renew the client meanwhile."""
@@ -75,7 +67,7 @@ def begin(turn: Turn, command: str, operation: str, session_data: SessionData | 
     """Shake hands, then make the request that begins a chat or takes one up."""
     turn.session.link = Link(messages=turn.session.link.messages)
     usual = turn.session.settings.poll_deadline
-    until = turn.now.timer + DEADLINE * usual - min(FAREWELL, usual)
+    until = turn.now.timer + DEADLINE * usual - min(DISCONNECT_TIMEOUT, usual)
     _begin_by(turn, "handshake", until, command, session_data, then=operation, given=fields, attempt=1)
 
 

@@ -18,10 +18,16 @@ RATE_AFTER_MESSAGES = 50.0
 """Connects a second that may follow connects with a message not seen before."""
 
 LONGEST_PAUSE = 60.0
-"""Seconds between two connects or handshakes of an outage at most."""
+"""Seconds between two connects or handshakes of an outage at most; a longer `interval` counts as not said."""
 
 ASK_AGAIN = 3.0
-"""Seconds until missed messages are requested again."""
+"""Seconds between two requests for missed messages, but those behind a handshake."""
+
+CONNECT_GRACE = 10.0
+"""Seconds that the answer to a connect may take beyond the time for which the server holds it."""
+
+DISCONNECT_TIMEOUT = 2.0
+"""Seconds for which the answer to the disconnect message to a gateway is waited for."""
 
 LEAST_AFTER_FAILURE = 0.1
 """Seconds until the poll after a failed one at least, whatever the jitter takes off."""

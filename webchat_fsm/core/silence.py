@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from webchat_fsm.core.facts import Timer
-from webchat_fsm.core.pace import LONGEST_PAUSE
+from webchat_fsm.core.pace import CONNECT_GRACE, LONGEST_PAUSE
 from webchat_fsm.core.session import Session
 from webchat_fsm.lifecycle.table import POLLING_ON
-
-CONNECT_GRACE = 10.0
-"""Seconds that the answer to a connect may take beyond the time for which the server holds it."""
 
 SLACK = 5.0
 """Seconds that a busy machine may be late."""

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from webchat_fsm.config import Config
 from webchat_fsm.core.facts import LinkAnswer, Reply, Verdict
+from webchat_fsm.core.pace import CONNECT_GRACE, DISCONNECT_TIMEOUT
 from webchat_fsm.errors import TransportError
 from webchat_fsm.lifecycle.effects import Call
 from webchat_fsm.lifecycle.encoding import json_to_send
@@ -39,12 +40,6 @@ HANDSHAKE = {
     "supportedConnectionTypes": list(HANDSHAKE_TYPES),
     "advice": {"timeout": 60000, "interval": 0},
 }
-GRACE = 10.0
-"""Seconds that an answer may take beyond the time for which a connect is held."""
-
-FAREWELL = 2.0
-"""Seconds for which the answer to a hang-up is waited for."""
-
 LONGEST_HOLD = 3600.0
 """Seconds for which a connect may be held at most, whatever the gateway advises."""
 
@@ -92,7 +87,7 @@ class CometD:
             headers=self._headers(files=False),
             body=json_to_send([{"id": call.fields["id"], **message}]),
             content_type=JSON,
-            timeout=_patience(call, self._config.ajax_timeout / 1000 or GRACE),
+            timeout=_patience(call, self._config.ajax_timeout / 1000 or CONNECT_GRACE),
             max_size=self._config.client.max_answer_size,
             listen=call.fields.get("listen", 0.0),
         )
@@ -273,15 +268,15 @@ _OPERATIONS: dict[str, Callable[[CometD, Call], tuple[str, Json]]] = {
 
 def _patience(call: Call, usual: float) -> float:
     """Seconds for which the answer to a Bayeux message is waited for; `usual` is ajaxTimeout."""
-    left: float = call.fields.get("left", LONGEST_HOLD + GRACE)
+    left: float = call.fields.get("left", LONGEST_HOLD + CONNECT_GRACE)
     if call.operation == "hangup":
-        return min(FAREWELL, usual)
+        return min(DISCONNECT_TIMEOUT, usual)
     if call.operation != "connect":
         return min(usual, left)
     hold: float | None = call.fields["hold"]
     held = float(call.fields["usual"]) if hold is None else hold
     listen: float = call.fields.get("listen", 0.0)
-    return min(GRACE + held + listen, left)
+    return min(CONNECT_GRACE + held + listen, left)
 
 
 def _structured(value: Any) -> Any:
