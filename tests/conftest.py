@@ -12,15 +12,17 @@ from hypothesis.internal.conjecture import providers
 
 from tests import needs
 from tests.laws import LawWatcher
-from webchat_fsm.runtime.service import WebChatService
+from tests.limits import examples
+from webchat_fsm._runtime.service import WebChatService
 
 gc.set_threshold(100_000, 50, 50)  # thousands of small tests make little rubbish; each look for it goes through all
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # or each of the many processes would compile the package anew
 
-settings.register_profile("repeatable", derandomize=True, database=None, deadline=None)
+settings.register_profile("repeatable", derandomize=True, database=None, deadline=None, max_examples=examples(100))
+settings.register_profile("all", settings.get_profile("repeatable"))
 settings.register_profile("random", database=None, deadline=None, print_blob=True)
 settings.load_profile(os.environ.get("WEBCHAT_EXAMPLES", "repeatable"))
-if settings.get_current_profile_name() == "repeatable":
+if settings.get_current_profile_name() != "random":
     # Hypothesis also draws the constants of all modules imported so far, which differ with the tests that ran before.
     providers._get_local_constants = lambda: providers._local_constants
 
@@ -33,6 +35,12 @@ def pytest_collection_finish() -> None:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip or fail what needs something that is not installed."""
     needs.check(item)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Return an empty folder for all tests of a module, as a folder for each of a thousand takes seconds to make."""
+    return tmp_path_factory.mktemp("module")
 
 
 @pytest.fixture(autouse=True)

@@ -1,12 +1,12 @@
-"""The laws that hold in every chat, watched by one listener at every service of every test.
+"""Checks the invariants of each chat by a watcher that is subscribed to every service of every test.
 
-A watcher never raises inside a handler, where an exception would only be logged: it notes what was broken, and the
-fixture that attached it fails the test at its end.
+An exception inside a handler would only be logged, so the watcher records each violation and the fixture that attached
+it fails the test at its end.
 """
 
 from __future__ import annotations
 
-from webchat_fsm.lifecycle.events import EVENTS
+from webchat_fsm.lifecycle._events import EVENTS
 
 ONLY_AFTER = {
     "reconnected": ("disconnected",),
@@ -16,13 +16,13 @@ ONLY_AFTER = {
     "clientTypingStopped": ("clientTypingStarted",),
     "pollingStopped": ("pollingStarted",),
 }
-"""An event, and those of which one must have come since it came last, in the same session."""
+"""Maps an event to those of which one must precede it in the same session, since its previous occurrence."""
 
 BEGINS = ("started", "restored")
 
 
 class LawWatcher:
-    """Hears every event of one service and notes each broken law in words."""
+    """Receives every event of one service and records each violation as a text in `broken`."""
 
     def __init__(self) -> None:
         self.broken: list[str] = []
@@ -47,6 +47,7 @@ class LawWatcher:
     def hear(self, event) -> None:
         if self.closed:
             self.broken.append(f"{event.name} came after close()")
+        # Indexes and pairs begin anew with each session: a restored transcript repeats the indexes of the first one.
         if event.name in BEGINS:
             self._session()
         self._hear_end(event)

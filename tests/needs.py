@@ -1,8 +1,8 @@
-"""What a test needs beside the extra `test`: a program such as node, or a package such as gevent.
+"""Skips or fails tests that need more than the extra `test`: a program such as node, or a package such as gevent.
 
-A test says so by `@pytest.mark.needs("node", "npm")`. Where something is missing the test is skipped, unless the
-environment variable WEBCHAT_REQUIRE, a list of names between blanks, contains it: then the test fails. Continuous
-integration installs everything and sets the variable, so that no test is left out there unnoticed.
+A test names its requirements by `@pytest.mark.needs("node", "npm")`. Where one is missing the test is skipped. It
+fails instead where the environment variable WEBCHAT_REQUIRE, a list of names separated by blanks, contains the name.
+Continuous integration installs everything and sets the variable, so that a missing program cannot skip a test there.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from typing import NoReturn
 import pytest
 
 OTHER_NAMES = {"chromium": ("chromium", "chromium-browser", "google-chrome")}
-"""Names under which a program may be installed, where they are not its own."""
+"""Maps the name of a requirement to the names of its program, where they differ; the first one found is used."""
 
 
 def find(name: str) -> str | None:
-    """Return the path of a program, or the name of a Python package that can be imported; None if it is neither."""
+    """Return the path of a program or the name of an importable package; None if neither is installed."""
     programs = (shutil.which(program) for program in OTHER_NAMES.get(name, (name,)))
     return next(filter(None, programs), None) or (name if importlib.util.find_spec(name) else None)
 
@@ -32,7 +32,7 @@ def lack(name: str, reason: str) -> NoReturn:
 
 
 def check(test: pytest.Item) -> None:
-    """Skip or fail a test if something that its marks `needs` name is missing."""
+    """Skip or fail a test if a requirement in its `needs` marks is missing."""
     for mark in test.iter_markers("needs"):
         for name in mark.args:
             if find(name) is None:

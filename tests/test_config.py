@@ -1,4 +1,4 @@
-"""The documented configuration object: what it takes, what it refuses and where, and what it never shows."""
+"""Test the documented configuration object: accepted values, errors with their paths, and masked secrets."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from types import MappingProxyType
 import pytest
 
 from webchat_fsm import Config, ConfigError, WebChatService
-from webchat_fsm.config import UI_KEYS, _warned
+from webchat_fsm._config import UI_KEYS, _warned
 
 V2 = {"dataURL": "https://host/genesys/2/chat/customer-support"}
 V3 = {"transport": {"dataURL": "https://host/nexus/v3/chat/sessions", "endpoint": "chat"}}
@@ -16,11 +16,11 @@ COMETD = {"cometD": {"enabled": True, "cometURL": "https://host/cometd", "apiURL
 
 
 @pytest.fixture(autouse=True)
-def nothing_warned_yet():
+def clear_warned_keys():
     _warned.clear()
 
 
-def test_every_documented_key_is_taken():
+def test_every_documented_key_is_read():
     def hook(*given):
         return None
 
@@ -119,23 +119,23 @@ def test_documented_defaults_hold():
         ({**V2, "cometD": {"enabled": False}}, "v2", "https://host/genesys/2/chat/customer-support"),
     ],
 )
-def test_the_configuration_chooses_the_transport(given, way, address):
+def test_configuration_selects_the_transport(given, way, address):
     config = Config.read(given)
     assert (config.way, config.address) == (way, address)
 
 
-def test_the_whole_widgets_object_is_taken():
+def test_whole_widgets_object_is_read():
     config = Config.read({"main": {"header": {"X-Tenant": "a"}, "theme": "dark"}, "webchat": {**V2, "userData": {}}})
     assert config.data_url == V2["dataURL"]
     assert config.custom_headers == {"X-Tenant": "a"}
 
 
-def test_any_mapping_is_taken_also_inside():
+def test_nested_mappings_of_any_type_are_read():
     given = MappingProxyType({**V2, "userData": MappingProxyType({"a": "b"}), "client": MappingProxyType({})})
     assert Config.read(given).user_data == {"a": "b"}
 
 
-def test_a_config_is_taken_as_it_is():
+def test_config_instance_is_returned_unchanged():
     config = Config.read(V2)
     assert Config.read(config) is config
 
@@ -203,7 +203,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("given", "path"), WRONG, ids=[path for _, path in WRONG])
-def test_what_is_wrong_is_refused_with_its_path(given, path):
+def test_invalid_value_is_rejected_with_its_path(given, path):
     with pytest.raises(ConfigError) as caught:
         WebChatService(given)
     assert caught.value.path.startswith(path)
@@ -225,13 +225,13 @@ SECRET = "sEcReT"
         {**V2, "client": {"tls": {"keyPassword": [SECRET]}}},
     ],
 )
-def test_what_no_header_can_carry_is_refused_without_showing_it(given):
+def test_invalid_header_value_is_rejected_without_showing_it(given):
     with pytest.raises(ConfigError) as caught:
         Config.read(given)
     assert SECRET not in str(caught.value)
 
 
-def test_an_unknown_key_is_logged_once_with_the_nearest_documented_name(caplog):
+def test_unknown_key_is_logged_once_with_the_nearest_key(caplog):
     for _ in range(3):
         Config.read({**V2, "pollExceptionLimits": 5, "client": {"tls": {"verfy": True}}, "zzz": 1})
     assert [record.getMessage() for record in caplog.records] == [
@@ -242,12 +242,12 @@ def test_an_unknown_key_is_logged_once_with_the_nearest_documented_name(caplog):
     assert {record.name for record in caplog.records} == {"webchat_fsm"}
 
 
-def test_keys_of_the_user_interface_are_ignored_whatever_they_hold(caplog):
+def test_user_interface_keys_are_ignored_with_any_value(caplog):
     Config.read({**V2, **dict.fromkeys(UI_KEYS, object())})
     assert caplog.records == []
 
 
-def test_reprs_mask_what_may_be_secret():
+def test_reprs_mask_secrets():
     given = {
         **V2,
         "apikey": SECRET,
@@ -266,18 +266,18 @@ def test_reprs_mask_what_may_be_secret():
 
 
 @pytest.mark.parametrize("scheme", ["https", "ftp"])
-def test_credentials_in_an_address_are_refused_unshown_as_they_would_not_be_sent(scheme):
+def test_url_with_credentials_is_rejected_without_showing_it(scheme):
     with pytest.raises(ConfigError, match="without credentials") as caught:
         Config.read({"dataURL": f"{scheme}://me:{SECRET}@host/chat"})
     assert SECRET not in str(caught.value)
 
 
-def test_a_config_is_frozen():
+def test_config_is_frozen():
     with pytest.raises(AttributeError):
         Config.read(V2).apikey = "other"
 
 
-def test_what_was_given_stays_as_it_was():
+def test_reading_does_not_change_the_given_mapping():
     given = {"webchat": {**V2, "userData": {"a": 1}}, "main": {"header": {"X": "y"}}}
     Config.read(given)
     assert given == {"webchat": {**V2, "userData": {"a": 1}}, "main": {"header": {"X": "y"}}}
@@ -293,11 +293,11 @@ def test_constructing_a_service_does_no_io_and_starts_no_thread(monkeypatch):
     assert threading.active_count() == before
 
 
-def test_logging_is_left_to_the_application():
+def test_logger_level_is_not_set():
     assert logging.getLogger("webchat_fsm").level == logging.NOTSET
 
 
-def test_a_key_in_another_case_is_told_too(caplog):
+def test_key_in_another_case_is_logged(caplog):
     Config.read({**V2, "dataurl": "x", "AJAXTIMEOUT": 1})
     assert [record.getMessage() for record in caplog.records] == [
         "unknown configuration key $.dataurl; did you mean dataURL?",
@@ -315,13 +315,13 @@ def test_a_key_in_another_case_is_told_too(caplog):
         ({"webchat": {**V2, "userData": {"tier": b"x"}}}, "$.webchat.userData"),
     ],
 )
-def test_in_the_whole_widgets_object_the_path_leads_from_its_root(given, path):
+def test_error_path_in_whole_widgets_object_begins_at_root(given, path):
     with pytest.raises(ConfigError) as caught:
         Config.read(given)
     assert caught.value.path == path
 
 
-def test_user_data_that_cannot_be_sent_are_refused_by_name():
+def test_unsendable_user_data_are_rejected_with_their_path():
     with pytest.raises(
         ConfigError, match=r"^\$.userData: expected what can be sent, but userData.tier is of type bytes$"
     ):

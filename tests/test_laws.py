@@ -1,4 +1,4 @@
-"""The watcher of the laws itself: it says so when one is broken, and is silent about a good chat."""
+"""Test the law watcher: it names each broken law, and none in a valid chat."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ import pytest
 
 from tests.laws import LawWatcher
 from webchat_fsm import ChatEvent, Message
-from webchat_fsm.lifecycle.events import MessageReceived
+from webchat_fsm.lifecycle._events import MessageReceived
 
 
 def received(*indexes):
     return MessageReceived(messages=tuple(Message(index=index) for index in indexes), original_messages=())
 
 
-def watched(*story):
+def broken_laws(*events):
     watcher = LawWatcher()
     watcher.opened()
-    for told in story:
-        name, data = told if isinstance(told, tuple) else (told, None)
+    for event in events:
+        name, data = event if isinstance(event, tuple) else (event, None)
         watcher.hear(ChatEvent(name, data, 0.0))
     return watcher.broken
 
 
 @pytest.mark.parametrize(
-    ("story", "law"),
+    ("events", "law"),
     [
         (("started", "ended", "ended"), "ended came twice in one session"),
         (("started", "reconnected"), "reconnected came without disconnected before it"),
@@ -43,12 +43,12 @@ def watched(*story):
         (("started", ("messageReceived", received(7, 7))), "the message with index 7 came twice"),
     ],
 )
-def test_a_broken_law_is_named(story, law):
-    assert watched(*story) == [law]
+def test_broken_law_is_named(events, law):
+    assert broken_laws(*events) == [law]
 
 
-def test_a_good_chat_breaks_no_law():
-    assert not watched(
+def test_valid_chat_breaks_no_law():
+    assert not broken_laws(
         "ready", "started", "pollingStarted", ("messageReceived", received(1, 2)), "disconnected", "connectionPending",
         "chatServerWentOffline", "chatServerBackOnline", "connectionRestored", "reconnected",
         ("messageReceived", received(3)), "pollingStopped", "ended",
@@ -56,11 +56,11 @@ def test_a_good_chat_breaks_no_law():
     )  # fmt: skip
 
 
-def test_back_online_may_follow_a_restore_while_offline():
-    assert not watched("ready", "restored", "restoredOffline", "chatServerBackOnline")
+def test_back_online_after_an_offline_restore_is_valid():
+    assert not broken_laws("ready", "restored", "restoredOffline", "chatServerBackOnline")
 
 
-def test_an_event_after_closing_is_named():
+def test_event_after_close_breaks_a_law():
     watcher = LawWatcher()
     watcher.hear(ChatEvent("ready", None, 0.0))
     assert watcher.broken == ["ready came after close()"]
@@ -68,9 +68,9 @@ def test_an_event_after_closing_is_named():
 
 def test_every_service_of_a_test_is_watched(laws, webchat_server):
     webchat_server.client().open()
-    store_mate = webchat_server.client()
+    second = webchat_server.client()
     assert len(laws) == 2
     assert [watcher.closed for watcher in laws.values()] == [False, True]
-    store_mate.open()
-    store_mate.close()
+    second.open()
+    second.close()
     assert [watcher.closed for watcher in laws.values()] == [False, True]

@@ -1,8 +1,9 @@
-"""Imports point one way, and what only one module may know is known to that one."""
+"""Test that imports point one way, and that each library is imported by its own modules only."""
 
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -12,46 +13,78 @@ import pytest
 import webchat_fsm
 
 ROOT = Path(webchat_fsm.__file__).parent
-WORDS = {"lifecycle", "config", "errors"}
-RUNTIME = WORDS | {"core", "wire", "runtime"}
+MODEL = {"_json", "_errors", "_model"}
+WORDS = MODEL | {"_config", "lifecycle"}
+RUNTIME = WORDS | {"_bayeux", "socket", "_core", "_wire", "_runtime"}
 
 ALLOWED: dict[str, set[str]] = {
-    "lifecycle": WORDS,
-    "config": WORDS,
-    "errors": WORDS,
-    "logs": set(),
-    "core": WORDS | {"core"},
-    "wire": WORDS | {"core", "wire"},
-    "runtime": RUNTIME,
-    "diagram": {"lifecycle", "diagram"},
-    "server": {"lifecycle", "errors", "server"},
-    "testing": RUNTIME | {"server", "testing"},
+    "_json": MODEL,
+    "_model": MODEL | {"lifecycle"},
+    "_errors": MODEL | {"lifecycle"},
+    "lifecycle": MODEL | {"lifecycle"},
+    "_config": WORDS | {"_config_checks"},
+    "_config_checks": WORDS,
+    "_bayeux": MODEL | {"_bayeux"},
+    "_lazy": set(),
+    "_logs": set(),
+    "_core": WORDS | {"_bayeux", "_core"},
+    "_wire": WORDS | {"_bayeux", "_core", "_wire"},
+    "socket": MODEL | {"_bayeux", "socket", "_wire"},
+    "_runtime": RUNTIME,
+    "diagram": MODEL | {"lifecycle", "_bayeux", "diagram"},
+    "server": MODEL | {"lifecycle", "server"},
+    "testing": RUNTIME | {"_lazy", "diagram", "server", "testing"},
 }
-"""What each layer may import of this package; what is not named (the command line, the roof) may import anything."""
+"""Parts of this package that each layer may import; the command line and the package itself may import anything."""
+
+SOCKET = ("_bayeux.matcher", "_bayeux.socket")
+"""Modules of the websocket: a layer of its own, as they read answers by `_wire`, which is above the connection."""
 
 ONLY_IN: dict[str, set[str]] = {
-    "transitions": {"core/machine.py"},
-    "urllib3": {"runtime/http.py"},
-    "time": {"runtime/clock.py", "server/front.py"},
+    "transitions": {"_core/machine.py"},
+    "urllib3": {
+        "_runtime/http.py",
+        "_runtime/http_errors.py",
+        "_runtime/connections.py",
+        "_runtime/answers.py",
+        "_wire/request.py",  # the pure function that encodes multipart
+    },
+    "time": {"_runtime/clock.py", "server/front.py"},
     "aiohttp": {"server/front.py"},
-    "websockets": {"runtime/websocket.py"},
-    "socket": {"runtime/http.py", "runtime/sockets.py"},
-    "ssl": {"runtime/http.py", "runtime/sockets.py"},
+    "websockets": {"_bayeux/socket.py"},
+    "socket": {"_runtime/http_errors.py", "_runtime/connections.py", "_runtime/sockets.py", "_runtime/job_queue.py"},
+    "ssl": {"_runtime/http_errors.py", "_runtime/connections.py", "_runtime/tls.py"},
 }
-"""Who may import what.
+"""Modules that may import each library.
 
-The server's front is a host of its own, which knows nothing of the runtime and its clock. The command line is free.
+The server's front is independent of the runtime and its clock. The command line is not restricted.
 """
+
+NAMES_TRANSPORTS = {
+    "lifecycle/_transports.py",  # the enumeration and its capabilities
+    "lifecycle/_legality.py",  # the reasons of rejections that depend on the transport
+    "_config.py",  # the section of the configuration that chooses it
+    "_wire/__init__.py",  # its dialect
+    "testing/_bench.py",  # the configuration for the embedded server
+}
+"""Modules that name each transport; the others ask for capabilities (`Transport.can`) instead."""
+
+DEFAULTS_ONLY = {
+    "_cli/demo.py", "_cli/lifecycle.py", "_runtime/store.py", "_runtime/store_hooks.py", "diagram/__init__.py",
+    "diagram/_files.py",
+    "testing/_plugin.py",
+}  # fmt: skip
+"""Modules that name a transport as the default of an option, or as the only one of a function of the reference."""
 
 IMPURE = {
     "asyncio", "datetime", "http", "io", "os", "pathlib", "random", "secrets", "select", "shutil", "signal",
     "socket", "sqlite3", "ssl", "subprocess", "tempfile", "threading", "time", "uuid",
 }  # fmt: skip
-"""What sleeps, waits, draws lots, tells the time or touches the world: nothing for the layers that decide."""
+"""Modules that sleep, wait, draw random numbers, read the time or do I/O: the deciding layers import none of them."""
 
 
-HARMLESS = {"wire/nexus_v3.py": {"uuid"}, "lifecycle/words.py": {"datetime"}}
-"""An operationId has to be unlike every other, and nothing is decided by it; a time that a server told is read."""
+HARMLESS = {"_wire/nexus_v3.py": {"uuid"}, "_model.py": {"datetime"}}
+"""Exceptions: `uuid` makes unique operationIds, on which no decision depends; `datetime` only parses server times."""
 
 
 def modules() -> list[Path]:
@@ -60,12 +93,12 @@ def modules() -> list[Path]:
 
 @cache
 def nodes(path: Path) -> tuple[ast.AST, ...]:
-    """Everything in a module, read once for all rules."""
+    """Return all nodes of a module, parsed once for all rules."""
     return tuple(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
 
 
 def imports(path: Path) -> Iterator[str]:
-    """The full names of all that a module imports, anywhere in it, for type checkers too."""
+    """Yield the full names of all imports of a module, nested ones and those for type checkers included."""
     package = ["webchat_fsm", *path.relative_to(ROOT).parent.parts]
     for node in nodes(path):
         if isinstance(node, ast.Import):
@@ -77,7 +110,12 @@ def imports(path: Path) -> Iterator[str]:
 
 
 def layer(path: Path) -> str:
-    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+    return layer_of(named(path).removesuffix(".py").replace("/", "."))
+
+
+def layer_of(name: str) -> str:
+    """Return the layer of a module, or of a name imported from one, by its name below the package."""
+    return "socket" if name.startswith(SOCKET) else name.split(".")[0]
 
 
 def named(path: Path) -> str:
@@ -86,43 +124,56 @@ def named(path: Path) -> str:
 
 @pytest.mark.parametrize("path", [one for one in modules() if layer(one) in ALLOWED], ids=named)
 def test_imports_point_one_way(path):
-    inner = {name.split(".")[1] for name in imports(path) if name.startswith("webchat_fsm.")}
+    inner = {layer_of(name.removeprefix("webchat_fsm.")) for name in imports(path) if name.startswith("webchat_fsm.")}
     assert inner <= ALLOWED[layer(path)]
 
 
 @pytest.mark.parametrize("library", ONLY_IN)
-def test_what_one_module_knows_no_other_imports(library):
+def test_library_is_imported_by_its_modules_only(library):
     importers = {
         named(path)
         for path in modules()
-        if layer(path) != "cli" and any(name.split(".")[0] == library for name in imports(path))
+        if layer(path) != "_cli" and any(name.split(".")[0] == library for name in imports(path))
     }
     assert importers <= ONLY_IN[library]
-    assert importers, f"nobody imports {library}: the rule guards nothing"
+    assert importers, f"no module imports {library}: the rule guards nothing"
 
 
-@pytest.mark.parametrize("path", [one for one in modules() if layer(one) in {"lifecycle", "core", "wire"}], ids=named)
-def test_the_layers_that_decide_touch_nothing(path):
-    touched = {name.split(".")[0] for name in imports(path)} & IMPURE
-    assert touched <= HARMLESS.get(named(path), set())
+@pytest.mark.parametrize(
+    "path",
+    [one for one in modules() if layer(one) in {"lifecycle", "_model", "_json", "_bayeux", "socket", "_core", "_wire"}],
+    ids=named,
+)
+def test_deciding_layers_import_nothing_impure(path):
+    impure = {name.split(".")[0] for name in imports(path)} & IMPURE
+    assert impure <= HARMLESS.get(named(path), set())
 
 
 def test_every_part_of_the_package_has_its_layer():
-    known = {*ALLOWED, "cli", "__init__", "__main__"}
+    known = {*ALLOWED, "_cli", "__init__", "__main__"}
     assert {layer(path) for path in modules()} <= known
 
 
-def test_the_core_reads_no_clock_in_disguise():
-    """`datetime.now()` and the like would be time that nobody can move by hand; what is frozen can be."""
-    readers = {"runtime/clock.py", "runtime/frozen.py"}
+def test_runtime_reads_time_in_clock_module_only():
+    """Keep time movable by tests: only the clock module reads it."""
+    readers = {"_runtime/clock.py"}
     for path in modules():
-        if layer(path) in {"runtime", "testing"} and named(path) not in readers:
+        if layer(path) in {"_runtime", "testing"} and named(path) not in readers:
             calls = {node.attr for node in nodes(path) if isinstance(node, ast.Attribute)}
             assert not calls & {"now_utc", "utcnow", "perf_counter", "time_ns", "monotonic_ns"}, named(path)
 
 
-def test_the_theory_of_the_lifecycle_is_shared_by_nothing_that_draws_or_serves():
-    """Drawing and serving must work without the runtime's libraries."""
+def test_diagram_and_server_import_no_runtime_library():
+    """Keep diagrams and the server usable without the libraries of the runtime."""
     for path in modules():
         if layer(path) in {"diagram", "server"}:
             assert not {name.split(".")[0] for name in imports(path)} & {"urllib3", "transitions"}, named(path)
+
+
+def test_only_five_modules_name_each_transport():
+    named = {
+        str(path.relative_to(ROOT))
+        for path in modules()
+        if re.search(r"\bTransport\.(V2|COMETD|V3|V3_ASYNC)\b", path.read_text())
+    }
+    assert named - DEFAULTS_ONLY == NAMES_TRANSPORTS

@@ -1,4 +1,4 @@
-"""A test whose tool is missing is skipped, or fails where the tool is required."""
+"""Test that a missing tool skips a test, or fails it where the tool is required."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 from tests import needs
 
 
-def judge(*names: str) -> str:
-    """Give what becomes of a test that needs some names."""
+def outcome_of(*names: str) -> str:
+    """Return the outcome of a test that needs the given tools or packages."""
     try:
         needs.check(SimpleNamespace(iter_markers=lambda _: [pytest.mark.needs(*names).mark]))
     except (pytest.skip.Exception, pytest.fail.Exception) as stopped:
@@ -27,6 +27,6 @@ def judge(*names: str) -> str:
         (("pytest", "no-such-tool"), "pytest no-such-tool", "Failed"),
     ],
 )
-def test_a_missing_tool_skips_or_fails_the_test(monkeypatch, names, required, expected):
+def test_missing_tool_skips_or_fails_the_test(monkeypatch, names, required, expected):
     monkeypatch.setenv("WEBCHAT_REQUIRE", required)
-    assert judge(*names) == expected
+    assert outcome_of(*names) == expected

@@ -1,4 +1,4 @@
-"""The constraints of the oldest dependencies name each dependency at its lower bound."""
+"""Test that the constraints of the oldest dependencies name each dependency at its lower bound."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from tests import oldest
 
 
-def test_a_lower_bound_becomes_a_constraint(tmp_path, monkeypatch):
+def test_lower_bound_becomes_a_constraint(tmp_path, monkeypatch):
     project = tmp_path / "pyproject.toml"
     monkeypatch.setattr(oldest, "PROJECT", project)
     listed = (

@@ -1,4 +1,4 @@
-"""A subclass of a class that is not ours accepts what its base accepts: its callers know the base alone."""
+"""Test that a method overriding one of a foreign class accepts all arguments that the base accepts."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ import webchat_fsm
 
 NAMED = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
 PLACED = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
-CONSTRUCTORS = {"__init__", "__new__", "__init_subclass__", "__class_getitem__"}
+# Constructors are called on the class itself; `__reduce__` is called without arguments, unlike its C signature.
+EXCEPT = {"__init__", "__new__", "__init_subclass__", "__class_getitem__", "__reduce__"}
 
 
 def classes() -> set[type]:
-    """Every class of the package, those with foreign bases among them."""
+    """Return every class of the package, those with foreign bases included."""
     for module in pkgutil.walk_packages(webchat_fsm.__path__, "webchat_fsm."):
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)
@@ -33,26 +34,26 @@ def classes() -> set[type]:
 
 
 def overridden() -> Iterator[tuple[type, type, str]]:
-    """Every method of ours that stands in for one of a foreign base."""
+    """Yield every method of the package that overrides one of a foreign base: class, base and name."""
     for ours in sorted(classes(), key=lambda one: one.__qualname__):
         for base in ours.__mro__[1:]:
             if base is object or base.__module__.partition(".")[0] in ("webchat_fsm", "typing"):
                 continue
             for name, method in vars(ours).items():
-                if name in CONSTRUCTORS or not inspect.isfunction(method) or not callable(vars(base).get(name)):
+                if name in EXCEPT or not inspect.isfunction(method) or not callable(vars(base).get(name)):
                     continue
-                if method.__module__ == ours.__module__:  # else it was put there, as `enum` does
+                if method.__module__ == ours.__module__:  # otherwise another module, such as `enum`, has added it
                     yield ours, base, name
 
 
 def lacking(ours: Callable[..., object], base: Callable[..., object]) -> list[str]:
-    """What the base accepts and ours does not."""
+    """Return the arguments that the base accepts and ours does not."""
     mine = list(inspect.signature(ours).parameters.values())
     kinds = {one.kind for one in mine}
     args, kwargs = Parameter.VAR_POSITIONAL in kinds, Parameter.VAR_KEYWORD in kinds
     try:
         theirs = list(inspect.signature(base).parameters.values())
-    except ValueError:  # of C, without a signature
+    except ValueError:  # a method of C without a signature
         return [] if args and kwargs else ["*args, **kwargs"]
     places = [one for one in mine if one.kind in PLACED]
     faults = [str(one) for one in theirs if one.kind is Parameter.VAR_POSITIONAL and not args]
@@ -72,17 +73,17 @@ def lacking(ours: Callable[..., object], base: Callable[..., object]) -> list[st
 FOUND = sorted(set(overridden()), key=str)
 
 
-def test_the_overridden_methods_are_found():
+def test_overridden_methods_are_found():
     assert {(ours.__name__, base.__name__, name) for ours, base, name in FOUND} >= {
         ("_Response", "HTTPResponse", "_read_status"),
-        ("_Connection", "HTTPConnection", "_new_conn"),
-        ("_Connection", "HTTPConnection", "connect"),
+        ("_Opener", "HTTPConnection", "_new_conn"),
+        ("_Opener", "HTTPConnection", "connect"),
         ("_CookiePolicy", "DefaultCookiePolicy", "set_ok"),
     }
 
 
 @pytest.mark.parametrize(("ours", "base", "name"), FOUND, ids=[f"{o.__name__}-{b.__name__}-{n}" for o, b, n in FOUND])
-def test_an_overridden_method_accepts_what_its_base_accepts(ours, base, name):
+def test_overridden_method_accepts_arguments_of_its_base(ours, base, name):
     assert lacking(vars(ours)[name], vars(base)[name]) == []
 
 
@@ -97,11 +98,11 @@ def test_an_overridden_method_accepts_what_its_base_accepts(ours, base, name):
         (lambda self, **more: None, lambda self, a: None),
     ],
 )
-def test_a_narrower_method_is_found(ours, base):
+def test_narrower_method_is_reported(ours, base):
     assert lacking(ours, base)
 
 
-def test_no_class_of_sockets_has_a_subclass():
+def test_package_has_no_subclass_of_socket():
     import _socket
 
     assert not [one for one in classes() if issubclass(one, _socket.socket)]

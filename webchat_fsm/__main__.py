@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from webchat_fsm.cli import main
+from webchat_fsm._cli import main
 
 if __name__ == "__main__":
     raise SystemExit(main())

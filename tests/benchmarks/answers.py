@@ -1,7 +1,7 @@
-"""What it costs to read a good answer, as ratios to its bare JSON: ``python -m tests.benchmarks.answers``.
+"""Measure the cost of reading a good answer against its bare JSON: ``python -m tests.benchmarks.answers``.
 
 Each row is a transport and a number of messages in one answer of the embedded server. `reply` is the dialect's reading
-of the bytes, `decide` what the core makes of it; both are compared with `msgspec.json.decode` of the same bytes. All
+of the bytes, `decide` the decision of the core; both are compared with `msgspec.json.decode` of the same bytes. All
 rows are measured in turn, round by round, in the processor's time of this thread, and the medians are printed, so that
 other programs on the machine count as little as can be.
 """
@@ -19,27 +19,26 @@ from unittest.mock import patch
 
 import msgspec
 
-from tests.benchmarks.chat import table
 from webchat_fsm import WebChatService
-from webchat_fsm.core.facts import Replied
-from webchat_fsm.lifecycle.table import Transport
-from webchat_fsm.runtime import engine
+from webchat_fsm._core.inputs import Replied
+from webchat_fsm._runtime import transaction
+from webchat_fsm._wire import dialect_of
+from webchat_fsm.lifecycle._transports import Transport
 from webchat_fsm.testing import TestServer, Timeline
-from webchat_fsm.wire.dialects import dialect_of
 
 TRANSPORTS = (Transport.V2, Transport.V3, Transport.COMETD)
 ROUNDS = 25
 ANSWERS = {1: 40, 20: 10, 1_000: 1}
-"""How many answers with so many messages a round measures in a row: a small one costs more while caches are cold."""
+"""Answers measured in a row, by their number of messages: a small one costs more while caches are cold."""
 
 PAUSE = 10.0
-"""Seconds of moved time in which each transport polls at least once."""
+"""Seconds of manual time in which each transport polls at least once."""
 
 POLLS = frozenset({"refresh", "connect"})
 
 
 class Measured:
-    """Seconds of each answer of one row: its bare JSON, the dialect's reading and the core's decision."""
+    """Measure the seconds of each answer of one row: its bare JSON, the dialect's reading, the core's decision."""
 
     def __init__(self, transport: Transport, count: int) -> None:
         self.transport, self.count = transport, count
@@ -58,7 +57,7 @@ class Measured:
         self._timeline.advance(PAUSE)
 
     def take(self) -> None:
-        """Have one answer read that carries all the messages."""
+        """Measure one answer that carries all the messages."""
         for number in range(self.count):
             self._agent.say(f"message {number}: is there anything else that I can do for you?")
         answers: list[tuple[bytes, float, float]] = []
@@ -80,34 +79,42 @@ class Measured:
 
 @contextmanager
 def timed(chat: WebChatService, answers: list[tuple[bytes, float, float]]) -> Iterator[None]:
-    """Note each polled answer's bytes, and the seconds in the dialect and in the core."""
+    """Append each polled answer's bytes, and its seconds in the dialect and in the core, to `answers`."""
     kind = type(dialect_of(chat.config))
     read: Callable[..., Any] = kind.reply
-    decided = engine.decide
+    decided = transaction.decide
     last: list[Any] = [b"", 0.0]
 
-    def reply(self: Any, call: Any, answer: Any) -> Any:
+    def reply(self: Any, call: Any, answer: Any, *url: Any) -> Any:  # older commits hand over no URL
         begin = time.thread_time()
-        result = read(self, call, answer)
+        result = read(self, call, answer, *url)
         last[:] = [answer.body, time.thread_time() - begin]
         return result
 
     def decide(session: Any, step: Any, now: Any) -> Any:
         begin = time.thread_time()
         result = decided(session, step, now)
-        if isinstance(step, Replied) and step.call.operation in POLLS:
+        operation: Any = step.call.operation if isinstance(step, Replied) else None
+        if getattr(operation, "name", operation) in POLLS:  # older commits have the name itself
             answers.append((last[0], last[1], time.thread_time() - begin))
         return result
 
-    with patch.object(kind, "reply", reply), patch.object(engine, "decide", decide):
+    with patch.object(kind, "reply", reply), patch.object(transaction, "decide", decide):
         yield
+
+
+def table(title: str, rows: list[tuple[str, float]]) -> None:
+    """Print measured rows as ratios to the first."""
+    print(f"\n{title}")
+    for name, value in rows:
+        print(f"  {name:<52} {value:>10.1f} us   x {value / rows[0][1]:.2f}")
 
 
 def measure() -> list[Measured]:
     """Measure all rows, one answer of each in turn."""
     rows = [Measured(transport, count) for count in ANSWERS for transport in TRANSPORTS]
     gc.collect()
-    gc.disable()  # when the collector runs depends on what else there is
+    gc.disable()  # the moment of a collection depends on unrelated objects
     for _ in range(ROUNDS):
         for row in rows:
             for _ in range(ANSWERS[row.count]):

@@ -1,6 +1,6 @@
-"""What a test in moved time costs, and that replays are identical: ``python -m tests.benchmarks.time_travel``.
+"""Measure tests in manual time, and check that replays are identical: ``python -m tests.benchmarks.time_travel``.
 
-Figures are of this machine at this moment. `--sessions N` generates so many sessions (10,000), over all transports.
+Figures hold for one machine at one time. `--sessions N` generates N sessions (10,000), over all transports.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import time
 from functools import partial
 
 from webchat_fsm import ChatEvent, MemoryStore
-from webchat_fsm.lifecycle.events import EVENTS
-from webchat_fsm.lifecycle.table import Transport
+from webchat_fsm.lifecycle._events import EVENTS
+from webchat_fsm.lifecycle._transports import Transport
 from webchat_fsm.testing import Recording, TestServer, Timeline, replay
 
 ROUNDS = 50
@@ -22,7 +22,7 @@ KINDS = ("injected", "time-machine", "freezegun")
 
 
 def sixty_seconds(kind: str) -> None:
-    """The 60-second test: a chat, an agent, 60.001 s away, too late to restore."""
+    """Run the 60-second test: a chat, an agent, 60.001 s away, too late to restore."""
     with Timeline.frozen(kind) as timeline:
         server, store = TestServer(timeline), MemoryStore()
         chat = server.client(store=store)
@@ -38,8 +38,8 @@ def sixty_seconds(kind: str) -> None:
         server.close()
 
 
-def a_minute_in_a_chat(kind: str) -> None:
-    """A minute with the chat open: some 25 polls."""
+def one_minute_chat(kind: str) -> None:
+    """Run a minute with the chat open: some 25 polls."""
     with Timeline.frozen(kind) as timeline:
         server = TestServer(timeline)
         chat = server.client()
@@ -50,7 +50,7 @@ def a_minute_in_a_chat(kind: str) -> None:
 
 
 def milliseconds(test, kind: str) -> str:
-    """The median and the worst of some rounds; the first one, which imports, is left out."""
+    """Return the median and the worst of several rounds; the first one, which imports, is left out."""
     test(kind)
     rounds = []
     for _ in range(ROUNDS):
@@ -61,7 +61,7 @@ def milliseconds(test, kind: str) -> str:
 
 
 def steps_a_second(kind: str, services: int = 20, seconds: float = 120) -> float:
-    """Timers run in a second of real time, each with a poll and its answer; freeze and starts are counted in."""
+    """Return the timers run per second of real time, each with a poll and its answer, freeze and starts included."""
     begun = time.perf_counter()  # freezegun freezes this clock too, so it is read outside
     with Timeline.frozen(kind) as timeline:
         server = TestServer(timeline)
@@ -87,7 +87,7 @@ COMMANDS: tuple[tuple[str, dict[str, object]], ...] = (
 
 
 def generated(seed: int) -> Recording:
-    """A session of chance: commands, people, faults and time in any order, on a transport by turns."""
+    """Record a random session: commands, people, faults and times in any order; the seed selects the transport."""
     draw, transport = random.Random(seed), list(Transport)[seed % 4]
     timeline = Timeline()
     server = TestServer(timeline)
@@ -109,7 +109,7 @@ def generated(seed: int) -> Recording:
 
 
 def replays(sessions: int) -> None:
-    """Generate, replay and compare so many sessions."""
+    """Generate, replay and compare the given number of sessions."""
     made = played = 0.0
     events = transitions = same = 0
     for seed in range(sessions):
@@ -133,7 +133,7 @@ def _note(trace: list[tuple[float, str]], timeline: Timeline, event: ChatEvent[o
 
 
 def traces() -> None:
-    """The same test on each clock, event by event and moment by moment."""
+    """Run the same test on each clock, and compare the events and their times."""
     found = []
     for kind in KINDS:
         trace: list[tuple[float, str]] = []
@@ -154,14 +154,14 @@ def traces() -> None:
 
 
 def main() -> None:
-    """Print everything."""
+    """Print all measurements."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sessions", type=int, default=10_000)
     options = parser.parse_args()
     print(
         f"some {5 + options.sessions // 120} seconds on a machine of two cores; most of it for --sessions", flush=True
     )
-    for title, test in (("the 60-second restore test", sixty_seconds), ("a minute in a chat", a_minute_in_a_chat)):
+    for title, test in (("the 60-second restore test", sixty_seconds), ("a minute in a chat", one_minute_chat)):
         print(f"\n{title}")
         for kind in KINDS:
             print(f"  {kind:<14} {milliseconds(test, kind)}")

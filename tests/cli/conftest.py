@@ -1,4 +1,4 @@
-"""A chat server on a loopback port, in this process, so that a test sees what the other process has asked."""
+"""Run a chat server on a loopback port in this process, so that a test sees the requests of the other process."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.cli.running import PATIENCE
+from tests.cli.running import TIMEOUT
 from webchat_fsm.server import ChatServer, ServerOptions
 from webchat_fsm.server.front import HttpFront
 
@@ -16,32 +16,34 @@ KEY = "key-of-the-tests-0123456789"
 
 
 @dataclass
-class Centre:
+class Backend:
     server: ChatServer
     url: str
 
-    def asked(self, operation: str):
+    def requests_of(self, operation: str):
         return [logged for logged in self.server.requests if logged.operation == operation]
 
-    def until_asked(self, operation: str, **fields: str):
-        """Wait until a request with these fields has come."""
+    def until_request(self, operation: str, **fields: str):
+        """Wait until a request with these fields has arrived, and return the last one."""
 
-        def there():
-            return [one for one in self.asked(operation) if all(one.fields.get(key) == fields[key] for key in fields)]
+        def matching():
+            return [
+                one for one in self.requests_of(operation) if all(one.fields.get(key) == fields[key] for key in fields)
+            ]
 
-        self.until(there)
-        return there()[-1]
+        self.until(matching)
+        return matching()[-1]
 
-    def until(self, there: Callable[[], object]) -> None:
-        """Wait for something at the server."""
+    def until(self, condition: Callable[[], object]) -> None:
+        """Wait until a condition holds at the server."""
         changed = threading.Event()
-        forget = self.server.on_change(changed.set)
+        unsubscribe = self.server.on_change(changed.set)
         try:
-            while not there():
-                assert changed.wait(PATIENCE), "what was awaited did not happen at the server"
+            while not condition():
+                assert changed.wait(TIMEOUT), "the awaited change did not happen at the server"
                 changed.clear()
         finally:
-            forget()
+            unsubscribe()
 
 
 @pytest.fixture
@@ -50,7 +52,7 @@ def options() -> ServerOptions:
 
 
 @pytest.fixture
-def centre(options: ServerOptions):
+def backend(options: ServerOptions):
     server = ChatServer(options)
     with HttpFront(server) as front:
-        yield Centre(server, front.data_url())
+        yield Backend(server, front.data_url())

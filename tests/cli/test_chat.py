@@ -1,4 +1,4 @@
-"""``webchat-fsm chat`` as a real process, on pipes and at a terminal, against a server that the test moves."""
+"""Test ``webchat-fsm chat`` as a process, on pipes and at a terminal, with a server that the test controls."""
 
 from __future__ import annotations
 
@@ -8,36 +8,36 @@ import shutil
 import pytest
 
 from tests.cli.conftest import KEY
-from tests.cli.running import Running, here, run
+from tests.cli.running import Running, run, run_inline
 from webchat_fsm.server import ServerOptions
 
 
 @pytest.fixture
-def ann(centre):
-    return centre.server.agent("Ann")
+def ann(backend):
+    return backend.server.agent("Ann")
 
 
-BRISK = json.dumps({"pollRateMin": 100, "pollRateMax": 100})
+FAST_POLLING = json.dumps({"pollRateMin": 100, "pollRateMax": 100})
 
 
-def start(centre, *more: str, **how: object) -> Running:
-    return Running("chat", "--url", centre.url, "--nickname", "Jonny", "--config", BRISK, *more, **how)
+def start(backend, *more: str, **how: object) -> Running:
+    return Running("chat", "--url", backend.url, "--nickname", "Jonny", "--config", FAST_POLLING, *more, **how)
 
 
-def test_lines_from_a_pipe_are_sent_and_the_end_of_input_ends_the_chat(centre):
+def test_piped_lines_are_sent_and_end_of_input_ends_the_chat(backend):
     ended = run(
-        "chat", "--url", centre.url, "--nickname", "Jonny", "--subject", "S", "--user-data", "a=1", stdin="hi\nyou"
+        "chat", "--url", backend.url, "--nickname", "Jonny", "--subject", "S", "--user-data", "a=1", stdin="hi\nyou"
     )
     assert (ended.returncode, ended.stderr) == (0, "")
-    assert [logged.fields["message"] for logged in centre.asked("send")] == ["hi", "you"]
-    assert centre.asked("start")[0].fields["subject"] == "S"
-    assert centre.server.current_chat().ended
-    assert ended.stdout.splitlines()[-1] == "* The chat is over."
+    assert [logged.fields["message"] for logged in backend.requests_of("send")] == ["hi", "you"]
+    assert backend.requests_of("start")[0].fields["subject"] == "S"
+    assert backend.server.current_chat().ended
+    assert ended.stdout.splitlines()[-1] == "* The chat has ended."
     assert "\x1b" not in ended.stdout
 
 
-def test_what_the_agent_says_appears_and_ctrl_c_ends_the_chat(centre, ann):
-    with start(centre) as chat:
+def test_agent_message_is_printed_and_ctrl_c_ends_the_chat(backend, ann):
+    with start(backend) as chat:
         chat.until("The chat has started")
         ann.join()
         ann.say("Hello \x1b[2J there")
@@ -47,45 +47,45 @@ def test_what_the_agent_says_appears_and_ctrl_c_ends_the_chat(centre, ann):
         chat.interrupt()
         assert chat.end() == 0
         assert "Ending the chat" in chat.printed
-        assert chat.complained == ""
-    assert centre.server.current_chat().ended
+        assert chat.errors == ""
+    assert backend.server.current_chat().ended
 
 
-def test_letters_that_the_terminal_lacks_are_spelt_out(centre, ann):
-    with start(centre, LC_ALL="C", PYTHONCOERCECLOCALE="0", PYTHONUTF8="0") as chat:
+def test_characters_outside_the_encoding_are_escaped(backend, ann):
+    with start(backend, LC_ALL="C", PYTHONCOERCECLOCALE="0", PYTHONUTF8="0") as chat:
         chat.until("The chat has started")
         ann.join()
         ann.say("Zw\u00f6lf \u20ac")
         chat.until("Ann: Zw\\xf6lf \\u20ac\n")
         chat.type("\u20ac\n")
-        centre.until_asked("send", message="\u20ac")
+        backend.until_request("send", message="\u20ac")
         chat.interrupt()
         assert chat.end() == 0
 
 
-def test_the_end_from_the_servers_side_ends_the_program(centre):
-    with start(centre) as chat:
+def test_chat_ended_by_the_server_ends_the_program(backend):
+    with start(backend) as chat:
         chat.until("The chat has started")
-        centre.server.end()
+        backend.server.end()
         assert chat.end() == 0
-        assert chat.printed.endswith("* The chat is over.\n")
-    assert not centre.asked("disconnect")
+        assert chat.printed.endswith("* The chat has ended.\n")
+    assert not backend.requests_of("disconnect")
 
 
-def test_a_lost_session_is_a_failure(centre):
-    with start(centre) as chat:
+def test_lost_session_exits_with_1(backend):
+    with start(backend) as chat:
         chat.until("The chat has started")
-        centre.server.faults.add(operation="refresh", http_status=404, server_status=2, chat_ended=True)
+        backend.server.faults.add(operation="refresh", http_status=404, server_status=2, chat_ended=True)
         assert chat.end() == 1
-        assert "The chat server answered badly: HTTP status 404" in chat.printed
+        assert "The chat server returned an error: HTTP status 404" in chat.printed
 
 
 @pytest.mark.parametrize("options", [ServerOptions(apikey=KEY)])
-def test_machines_get_events_with_their_secrets_masked(centre):
+def test_json_masks_secrets_of_events(backend):
     ended = run(
         "chat",
         "--url",
-        centre.url,
+        backend.url,
         "--nickname",
         "Jonny",
         "--json",
@@ -98,41 +98,41 @@ def test_machines_get_events_with_their_secrets_masked(centre):
     records = [json.loads(line) for line in ended.stdout.splitlines()]
     assert [record["event"] for record in records][:3] == ["ready", "started", "pollingStarted"]
     assert records[1]["data"]["secureKey"] == "***"
-    assert centre.server.current_chat().secure_key not in ended.stdout + ended.stderr
+    assert backend.server.current_chat().secure_key not in ended.stdout + ended.stderr
     assert KEY not in ended.stdout + ended.stderr
 
 
-def test_a_chat_that_is_left_can_be_taken_up_again(centre, ann, tmp_path):
+def test_chat_left_with_leave_is_restored(backend, ann, tmp_path):
     store = ("--store", str(tmp_path / "session.json"))
-    with start(centre, *store) as chat:
+    with start(backend, *store) as chat:
         chat.until("has joined")
         chat.type("/leave\n")
         assert chat.end() == 0
-    assert not centre.server.current_chat().ended
+    assert not backend.server.current_chat().ended
     ann.join()
     ann.say("Are you back?")
-    with start(centre, *store) as chat:
-        chat.until("The chat goes on where it was left.")
+    with start(backend, *store) as chat:
+        chat.until("The chat is restored.")
         chat.until("Ann: Are you back?")
         chat.type("/quit\n")
         assert chat.end() == 0
-    assert len(centre.server.chats) == 1
-    assert centre.server.current_chat().ended
+    assert len(backend.server.chats) == 1
+    assert backend.server.current_chat().ended
 
 
-def test_a_saved_chat_that_cannot_be_reached_is_not_given_up(centre, tmp_path):
+def test_saved_chat_survives_a_failed_restore(backend, tmp_path):
     store = ("--store", str(tmp_path / "session.json"))
-    with start(centre, *store) as chat:
+    with start(backend, *store) as chat:
         chat.until("has joined")
         chat.type("/leave\n")
         chat.end()
-    centre.server.faults.add(operation="refresh", http_status=500)
-    failed = here("chat", "--url", centre.url, "--nickname", "Jonny", *store)
+    backend.server.faults.add(operation="refresh", http_status=500)
+    failed = run_inline("chat", "--url", backend.url, "--nickname", "Jonny", *store)
     assert failed.returncode == 1
     assert "try later, or remove the file" in failed.stderr
-    assert len(centre.server.chats) == 1
-    again = here("chat", "--url", centre.url, "--nickname", "Jonny", *store)
-    assert (again.returncode, "where it was left" in again.stdout) == (0, True)
+    assert len(backend.server.chats) == 1
+    again = run_inline("chat", "--url", backend.url, "--nickname", "Jonny", *store)
+    assert (again.returncode, "The chat is restored" in again.stdout) == (0, True)
 
 
 @pytest.mark.parametrize(
@@ -143,111 +143,111 @@ def test_a_saved_chat_that_cannot_be_reached_is_not_given_up(centre, tmp_path):
         (("--url", "http://a.example", "--header", "Authorization Bearer-s3cret"), "expected a header as 'name:value'"),
     ],
 )
-def test_a_wrong_configuration_is_wrong_use_and_shows_no_secret(arguments, complaint):
-    ended = here("chat", "--nickname", "Jonny", *arguments)
+def test_wrong_configuration_exits_with_2_without_secrets(arguments, complaint):
+    ended = run_inline("chat", "--nickname", "Jonny", *arguments)
     assert ended.returncode == 2
     assert complaint in ended.stderr
     assert "Traceback" not in ended.stderr
     assert "s3cret" not in ended.stderr
 
 
-def test_a_start_that_is_refused_is_one_line_and_a_failure(centre):
-    centre.server.faults.add(operation="start", http_status=403)
-    ended = run("chat", "--url", centre.url, "--nickname", "Jonny")
+def test_rejected_start_prints_one_line_and_exits_with_1(backend):
+    backend.server.faults.add(operation="start", http_status=403)
+    ended = run("chat", "--url", backend.url, "--nickname", "Jonny")
     assert ended.returncode == 1
     assert ended.stderr.startswith("webchat-fsm: startChat rejected")
     assert ended.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("fault", [{"http_status": 404}, {"drop": True}])
-def test_a_start_that_fails_is_told_once(centre, fault):
-    centre.server.faults.add(operation="start", times=5, **fault)
-    ended = run("chat", "--url", centre.url, "--nickname", "Jonny")
+def test_failed_start_is_reported_once(backend, fault):
+    backend.server.faults.add(operation="start", times=5, **fault)
+    ended = run("chat", "--url", backend.url, "--nickname", "Jonny")
     assert (ended.returncode, ended.stdout) == (1, "")
     assert ended.stderr.startswith("webchat-fsm: startChat rejected in state idle: ")
     assert ended.stderr.count("\n") == 1
-    centre.server.faults.add(operation="start", times=5, **fault)
-    events = here("chat", "--url", centre.url, "--nickname", "Jonny", "--json").stdout
+    backend.server.faults.add(operation="start", times=5, **fault)
+    events = run_inline("chat", "--url", backend.url, "--nickname", "Jonny", "--json").stdout
     assert [json.loads(line)["event"] for line in events.splitlines()] == ["ready", "error"]
 
 
-def test_leaving_a_chat_that_could_not_be_saved_is_a_failure(centre, tmp_path):
+def test_leave_with_unwritable_store_exits_with_1(backend, tmp_path):
     folder = tmp_path / "kept"
     folder.mkdir()
-    with start(centre, "--store", str(folder / "session.json")) as chat:
+    with start(backend, "--store", str(folder / "session.json")) as chat:
         chat.until("has joined")
         shutil.rmtree(folder)
         folder.write_text("in the way")
         chat.type("/leave now\n/leave\n")
         assert chat.end() == 1
-        assert "* /leave stands alone on its line" in chat.printed
-        assert "cannot be taken up again: " in chat.printed
-        assert "takes it up" not in chat.printed
+        assert "* wrong arguments for /leave: usage is /leave" in chat.printed
+        assert "could not be saved: " in chat.printed
+        assert "restores it" not in chat.printed
 
 
 # -- at a terminal -------------------------------------------------------------------------------------------------
 
 
-def test_a_message_that_comes_leaves_the_line_that_is_being_typed(centre, ann):
-    with start(centre, terminal=True) as chat:
+def test_arriving_message_keeps_the_unfinished_line(backend, ann):
+    with start(backend, terminal=True) as chat:
         chat.until("Jonny> ")
         chat.type("half a li")
-        preview = centre.until_asked("startTyping").fields["message"]  # looked at while the keys came, perhaps
+        preview = backend.until_request("startTyping").fields["message"]  # a preview may be read between two keys
         assert preview
         assert "half a li".startswith(preview)
-        centre.until_asked("refresh", message="half a li")
+        backend.until_request("refresh", message="half a li")
         ann.join()
         ann.say("Hello!")
         chat.until("Ann: Hello!")
         shown = chat.until("Jonny> half a li", times=2)
         chat.type("ne\r")
-        centre.until_asked("send", message="half a line")
+        backend.until_request("send", message="half a line")
         assert "Jonny> half a li" in shown.partition("has joined")[2]
         ann.say("Bye!")
         chat.until("Ann: Bye!")
-        chat.type("or")  # until the next prompt is there Ctrl-D would be the terminal's own affair
-        centre.until_asked("refresh", message="or")
+        chat.type("or")  # before the next prompt is shown Ctrl-D would go to the terminal's line discipline
+        backend.until_request("refresh", message="or")
         chat.type("\x7f\x7f\x04")
         assert chat.end() == 0
         assert "Jonny: half a line" not in chat.printed
-    assert centre.server.current_chat().ended
+    assert backend.server.current_chat().ended
 
 
-def test_letters_that_the_terminal_lacks_can_be_typed(centre):
-    with start(centre, terminal=True, LC_ALL="C", PYTHONCOERCECLOCALE="0", PYTHONUTF8="0") as chat:
+def test_characters_outside_the_encoding_can_be_typed(backend):
+    with start(backend, terminal=True, LC_ALL="C", PYTHONCOERCECLOCALE="0", PYTHONUTF8="0") as chat:
         chat.until("Jonny> ")
         chat.type("Zw\u00f6lf \u20ac\r")
-        centre.until_asked("send", message="Zw\u00f6lf \u20ac")
+        backend.until_request("send", message="Zw\u00f6lf \u20ac")
         chat.interrupt()
         assert chat.end() == 0
 
 
-def test_commands_of_the_program_are_no_preview(centre):
-    with start(centre, terminal=True) as chat:
+def test_slash_commands_send_no_typing_preview(backend):
+    with start(backend, terminal=True) as chat:
         chat.until("Jonny> ")
         chat.type("/help\r")
-        chat.until("who is there")
+        chat.until("list the agents")
         chat.interrupt()
         assert chat.end() == 0
-    assert not centre.asked("startTyping")
+    assert not backend.requests_of("startTyping")
 
 
-def test_the_end_from_the_servers_side_takes_the_prompt_away(centre, ann):
-    with start(centre, terminal=True) as chat:
+def test_chat_ended_by_the_server_closes_the_prompt(backend, ann):
+    with start(backend, terminal=True) as chat:
         chat.until("Jonny> ")
         chat.type("unfini")
-        centre.until_asked("startTyping")
-        centre.server.end()
+        backend.until_request("startTyping")
+        backend.server.end()
         assert chat.end() == 0
-        assert "* The chat is over." in chat.printed
+        assert "* The chat has ended." in chat.printed
 
 
-def test_a_second_ctrl_c_leaves_at_once(centre):
-    with start(centre, terminal=True) as chat:
+def test_second_ctrl_c_exits_at_once(backend):
+    with start(backend, terminal=True) as chat:
         chat.until("Jonny> ")
-        centre.server.faults.add(operation="disconnect", delay=20.0)
+        backend.server.faults.add(operation="disconnect", delay=20.0)
         chat.interrupt()
-        centre.until_asked("disconnect")
+        backend.until_request("disconnect")
         chat.interrupt()
         assert chat.end() == 1
         assert "interrupted" in chat.printed

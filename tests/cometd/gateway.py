@@ -1,7 +1,8 @@
-"""A Bayeux gateway of few words, typed from the wire papers and not from the code: what is not scripted goes well.
+"""Provide a scripted Bayeux gateway: a message without a scripted response succeeds.
 
-It is an `http=` without sockets. Messages are known by name: `handshake`, `connect`, `bye` (`/meta/disconnect`), or the
-operation of what is published.
+It is passed as `http=` and opens no socket. Its responses are written from the protocol documents and share no code
+with the library, so that a misreading in the library is not repeated here. Messages have names: `handshake`, `connect`,
+`bye` (`/meta/disconnect`), or the operation of a publish.
 """
 
 from __future__ import annotations
@@ -10,17 +11,17 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from webchat_fsm.errors import TransportError
-from webchat_fsm.wire.request import HttpAnswer
+from webchat_fsm._errors import TransportError
+from webchat_fsm._wire.request import HttpAnswer
 
 CHANNEL = "/service/chatV2/customer-support"
 KEYS = {"chatId": "c-1", "userId": "u-1", "secureKey": "k-1", "alias": "a-1"}
-NOBODY = TransportError("connection refused")
+NO_RESPONSE = TransportError("connection refused")
 UNKNOWN = "402::Unknown client"
 
 
 def envelope(*messages: dict[str, Any], **other: Any) -> dict[str, Any]:
-    """What is pushed: REST's envelope."""
+    """Return the data of a push, which has the shape of a response over REST."""
     return {"statusCode": 0, **KEYS, "chatEnded": False, "messages": list(messages), **other}
 
 
@@ -34,7 +35,7 @@ def event(index: int, kind: str = "Message", text: str = "", sender: str = "Agen
 
 
 class Gateway:
-    """Answers every message well, unless `script` says otherwise; `queue` waits for the next connect."""
+    """Answers each message with its scripted response, else with success; the next connect delivers `queue`."""
 
     def __init__(self, clock):
         self.clock = clock
@@ -47,14 +48,14 @@ class Gateway:
         self._scripted: dict[str, list[Any]] = {}
         self._clients = 0
 
-    # -- what a test says ----------------------------------------------------------------------------------------
+    # -- used by tests -------------------------------------------------------------------------------------------
 
     def script(self, name: str, *answers: Any) -> None:
-        """Answer the next messages of that name so: an error to raise, bytes, an `HttpAnswer`, a list or a function."""
+        """Answer the next messages of that name by an error to raise, bytes, an `HttpAnswer`, a list or a function."""
         self._scripted.setdefault(name, []).extend(answers)
 
     def say(self, text: str, kind: str = "Message", sender: str = "Agent") -> None:
-        """Something happens in the chat, and waits for the next connect."""
+        """Add an event to the transcript and queue its push for the next connect."""
         self.queue.append(push(envelope(self.add(kind, text, sender))))
 
     def add(self, kind: str, text: str = "", sender: str = "Agent") -> dict[str, Any]:
@@ -66,32 +67,32 @@ class Gateway:
         return [name for name, _ in self.times]
 
     def all(self, name: str) -> list[dict[str, Any]]:
-        """The messages of that name, as they were sent."""
+        """Return the messages of that name in the order they were sent."""
         return [message for message, (known, _) in zip(self.sent, self.times, strict=True) if known == name]
 
     def moments(self, name: str) -> list[float]:
-        """When messages of that name were sent, counted from the first of them."""
+        """Return when the messages of that name were sent, in seconds since the first of them."""
         found = [moment for known, moment in self.times if known == name]
         return [round(moment - found[0], 3) for moment in found]
 
     def refuse(self, error: str, **advice: Any) -> Callable[[dict[str, Any]], list[dict[str, Any]]]:
-        """A reply that is not successful."""
+        """Make a reply that is not successful; `advice` is added where it is given."""
         more = {"advice": advice} if advice else {}
         return lambda message: [
             {"id": message["id"], "channel": message["channel"], "successful": False, "error": error, **more}
         ]
 
-    def taken(self, *pushes: Any, before: bool = False) -> Callable[[dict[str, Any]], list[dict[str, Any]]]:
-        """An acknowledgement with pushes in the same array."""
+    def accept(self, *pushes: Any, before: bool = False) -> Callable[[dict[str, Any]], list[dict[str, Any]]]:
+        """Make an acknowledgement with `pushes` in the same array, behind it or before it."""
         return lambda message: (
             [*map(push, pushes), self._ack(message)] if before else [self._ack(message), *map(push, pushes)]
         )
 
-    # -- what a service sees -------------------------------------------------------------------------------------
+    # -- used by the service -------------------------------------------------------------------------------------
 
     def send(self, request):
         self.requests.append(request)
-        (message,) = json.loads(request.body)
+        (message,) = json.loads(request.body)  # the library never batches: each request has one message
         name = self._name(message)
         self.sent.append(message)
         self.times.append((name, self.clock.timer()))
@@ -128,6 +129,7 @@ class Gateway:
         return [self._ack(message, clientId=f"client-{self._clients}", advice=self.advice)]
 
     def _connect(self, message):
+        # A connect is answered at once: holding it would need a thread, and time is moved by the test.
         return [*self._drained(), self._ack(message, advice=self.advice)]
 
     def _bye(self, message):

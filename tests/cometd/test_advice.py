@@ -1,4 +1,4 @@
-"""Bayeux advice by the kind of message that carries it: what is requested next, what is published, where it leads."""
+"""Check Bayeux advice by the kind of message that carries it: the next requests, the events and the state."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests.cometd.gateway import NOBODY, UNKNOWN, envelope, event, push
+from tests.cometd.gateway import NO_RESPONSE, UNKNOWN, envelope, event, push
 from webchat_fsm import CommandRejected
-from webchat_fsm.wire.request import HttpAnswer
+from webchat_fsm._wire.request import HttpAnswer
 
 ABSENT: Any = object()
 ADVICE: dict[str, Any] = {
@@ -25,15 +25,15 @@ LOST = ["disconnected", "connectionPending", "connectionRestored", "reconnected"
 BACK = ["connectionPending", "connectionRestored"]
 
 
-def answered(advice: Any, error: str = "", *, left: bool = False):
-    """A reply to any message, with that advice; `left` puts a message on /meta/disconnect in front of it."""
+def answered(advice: Any, error: str = "", *, disconnects: bool = False):
+    """Make a reply with `advice` to any message; `disconnects` puts the advice on /meta/disconnect in front of it."""
 
     def answer(message):
         more = {} if advice is ABSENT else {"advice": advice}
         said = {"successful": False, "error": error} if error else {"successful": True}
-        if left:
-            farewell = {"channel": "/meta/disconnect", **more}
-            return [farewell, {"id": message["id"], "channel": message["channel"], **said}]
+        if disconnects:
+            disconnect = {"channel": "/meta/disconnect", **more}
+            return [disconnect, {"id": message["id"], "channel": message["channel"], **said}]
         client = {"clientId": "client-9"} if message["channel"] == "/meta/handshake" and not error else {}
         return [{"id": message["id"], "channel": message["channel"], **said, **client, **more}]
 
@@ -49,25 +49,25 @@ KINDS: dict[str, tuple[str, str, bool]] = {
     "publish ok": ("sendMessage", "", False),
     "publish refused": ("sendMessage", "403::No", False),
     "publish 402": ("sendMessage", UNKNOWN, False),
-    "hang-up": ("connect", "", True),
+    "disconnect": ("connect", "", True),
     "notifications ok": ("requestNotifications", "", False),
     "notifications refused": ("requestNotifications", "403::No", False),
 }
-"""The message that is answered oddly, the error of the reply, and whether the gateway hangs up with it."""
+"""The message that gets the advice, the error of its reply, and whether /meta/disconnect precedes that reply."""
 
 # fmt: off
-_SHAKE = (["handshake", "requestNotifications"], [])
+_RENEWED = (["handshake", "requestNotifications"], [])
 CELLS: dict[str, dict[str, tuple[list[str], list[str]]]] = {
     # kind:                  the requests that follow at once, and the events of the next ten seconds
     "handshake ok":          {"": (["requestNotifications", "connect"], [])},
     "handshake refused":     {"": (["handshake", "requestNotifications"], LOST)},
-    "connect ok":            {"": (["connect", "connect"], []), "handshake": _SHAKE},
-    "connect refused":       {"": (["connect", "requestNotifications"], LOST), "handshake": _SHAKE},
+    "connect ok":            {"": (["connect", "connect"], []), "handshake": _RENEWED},
+    "connect refused":       {"": (["connect", "requestNotifications"], LOST), "handshake": _RENEWED},
     "connect 402":           {"": (["handshake", "requestNotifications"], [])},
-    "publish ok":            {"": (["connect", "connect"], []), "handshake": _SHAKE},
-    "publish refused":       {"": (["connect", "connect"], []), "handshake": _SHAKE},
+    "publish ok":            {"": (["connect", "connect"], []), "handshake": _RENEWED},
+    "publish refused":       {"": (["connect", "connect"], []), "handshake": _RENEWED},
     "publish 402":           {"": (["handshake", "requestNotifications"], [])},
-    "hang-up":               {"": (["handshake", "requestNotifications"], ["disconnected", "reconnected"])},
+    "disconnect":            {"": (["handshake", "requestNotifications"], ["disconnected", "reconnected"])},
     "notifications ok":      {"": (["connect", "connect"], BACK),
                               "handshake": (["handshake", "requestNotifications"], LOST)},
     "notifications refused": {"": (["connect", "connect"], ["error", *BACK]),
@@ -79,11 +79,11 @@ CELLS: dict[str, dict[str, tuple[list[str], list[str]]]] = {
 @pytest.mark.parametrize("advice", ADVICE)
 @pytest.mark.parametrize("kind", KINDS)
 def test_advice_decides_requests_events_and_state(line, kind, advice):
-    name, error, left = KINDS[kind]
+    name, error, disconnects = KINDS[kind]
     chat = line.start()
     if name in ("handshake", "requestNotifications"):
         line.gateway.script("connect", line.gateway.refuse(UNKNOWN))
-    line.gateway.script(name, answered(ADVICE[advice], error, left=left))
+    line.gateway.script(name, answered(ADVICE[advice], error, disconnects=disconnects))
     before = len(line.gateway.sent)
     if name == "sendMessage":
         chat.command("sendMessage", {"message": "hi"})
@@ -102,7 +102,7 @@ def test_advice_decides_requests_events_and_state(line, kind, advice):
 
 @pytest.mark.parametrize("key", ["interval", "timeout"])
 @pytest.mark.parametrize("value", [None, True, "", "soon", [], {}, -1, 1e300, 10**30, 0.25, "250"])
-def test_odd_numbers_of_advice_leave_the_chat_alive(line, key, value):
+def test_odd_advice_number_leaves_chat_active(line, key, value):
     line.start()
     line.gateway.script("connect", answered({"reconnect": "retry", key: value}))
     line.advance(1)
@@ -112,7 +112,7 @@ def test_odd_numbers_of_advice_leave_the_chat_alive(line, key, value):
     assert line.gateway.requests[-1].timeout <= 3610
 
 
-def test_an_interval_above_a_minute_is_ignored_and_logged_once(line, caplog):
+def test_advised_interval_above_60_s_is_ignored_and_logged_once(line, caplog):
     chat = line.start()
     year = {"reconnect": "retry", "interval": 365 * 86_400_000}
     line.gateway.script("connect", *[answered(year)] * 3)
@@ -120,13 +120,13 @@ def test_an_interval_above_a_minute_is_ignored_and_logged_once(line, caplog):
     moments = line.gateway.moments("connect")
     assert max(later - sooner for sooner, later in pairwise(moments)) == 0.5
     assert [record.getMessage() for record in caplog.records].count(
-        "the gateway advises an interval of more than 60 s, which counts as not said"
+        "the gateway advises an interval of more than 60 s, which is ignored"
     ) == 1
     assert list(chat.health().warnings.values()) == [3]
 
 
 @pytest.mark.parametrize("error", ["500::Busy", UNKNOWN])
-def test_an_odd_interval_of_a_refusal_is_logged_too(line, caplog, error):
+def test_odd_interval_of_refusal_is_logged(line, caplog, error):
     line.start()
     line.gateway.script("connect", answered({"interval": 365 * 86_400_000}, error))
     line.advance(10)
@@ -138,7 +138,7 @@ def test_an_odd_interval_of_a_refusal_is_logged_too(line, caplog, error):
     ("answer", "pause"),
     [(answered({"interval": 5000}, "500::Busy"), 5), (HttpAnswer(status=503, headers={"retry-after": "7"}), 7)],
 )
-def test_a_failed_connect_waits_as_long_as_the_gateway_wants(line, answer, pause):
+def test_failed_connect_waits_for_advised_interval(line, answer, pause):
     line.start()
     before = len(line.gateway.all("connect"))
     line.gateway.script("connect", answer)
@@ -147,7 +147,7 @@ def test_a_failed_connect_waits_as_long_as_the_gateway_wants(line, answer, pause
     assert moments[before + 1] - moments[before] == pause
 
 
-# Forbidden to reconnect
+# Advice none
 
 
 def stopped(line, **config):
@@ -172,7 +172,7 @@ def stopped(line, **config):
         ("downloadFile", {"fileId": "f"}),
     ],
 )
-def test_a_command_after_none_is_rejected_without_a_request(line, command, data):
+def test_command_after_advice_none_is_rejected_unsent(line, command, data):
     chat = stopped(line)
     if "regex" in data:
         data = {**data, "regex": re.compile("x")}
@@ -183,7 +183,7 @@ def test_a_command_after_none_is_rejected_without_a_request(line, command, data)
     assert chat.state == "offline"
 
 
-def test_end_after_none_ends_the_chat_without_a_request(line):
+def test_end_after_advice_none_ends_chat_without_request(line):
     chat = stopped(line)
     assert chat.command("endChat").status == "resolved"
     line.advance(60)
@@ -191,32 +191,61 @@ def test_end_after_none_ends_the_chat_without_a_request(line):
     assert chat.start_chat(nickname="Jonny")
 
 
-def test_close_and_open_after_none_restore_the_chat(line):
+def test_reopening_after_advice_none_restores_chat(line):
     stopped(line)
     line.again().open()
     line.advance(1)
     assert (line.chat.state, line.heard.names[:2]) == ("active", ["ready", "restored"])
 
 
-def test_none_in_the_answer_that_ends_the_chat_is_an_end(line):
+def test_advice_none_beside_chat_end_publishes_end_only(line):
     chat = line.start()
     line.gateway.script("connect", lambda message: [push(envelope(chatEnded=True)), *answered(ADVICE["none"])(message)])
     line.advance(5)
     assert (line.heard.names, chat.state) == (["ended"], "ended")
 
 
-def test_pushes_beside_none_are_delivered(line):
+@pytest.mark.parametrize(("error", "status"), [("", "resolved"), ("403::No", "rejected"), (UNKNOWN, "rejected")])
+def test_publish_answered_by_end_and_advice_none_is_settled(line, error, status):
+    chat = line.start()
+    end = push(envelope(chatEnded=True))
+    line.gateway.script("sendMessage", lambda message: [end, *answered(ADVICE["none"], error)(message)])
+    outcome = chat.command("sendMessage", {"message": "hello"})
+    assert (outcome.status, line.heard.names, chat.state) == (status, ["ended"], "ended")
+
+
+@pytest.mark.parametrize("name", ["handshake", "requestChat", "connect"])
+@pytest.mark.parametrize("error", ["", "403::No", UNKNOWN])
+def test_start_by_push_beside_advice_none_goes_offline(line, name, error):
+    joined = push(envelope(event(1, text="one")))
+    line.gateway.script(name, lambda message: [joined, *answered(ADVICE["none"], error)(message)])
+    outcome = line.open().command("startChat", {"nickname": "Jonny"})
+    assert (outcome.status, line.chat.state) == ("resolved", "offline")
+    assert line.heard.names == ["ready", "started", "messageReceived", *STOPPED]
+
+
+@pytest.mark.parametrize("name", ["handshake", "requestNotifications", "connect"])
+def test_restore_by_push_beside_advice_none_goes_offline(line, name):
     line.start()
-    said = push(envelope(event(9, text="last words")))
+    chat = line.again()
+    said = push(envelope(event(1, text="one")))
+    line.gateway.script(name, lambda message: [said, *answered(ADVICE["none"])(message)])
+    chat.open()
+    assert (chat.state, line.heard.names[-2:], line.gateway.names()[-1]) == ("offline", STOPPED, name)
+
+
+def test_pushes_beside_advice_none_are_delivered(line):
+    line.start()
+    said = push(envelope(event(9, text="last message")))
     line.gateway.script("connect", lambda message: [said, *answered(ADVICE["none"])(message)])
     line.advance(5)
-    assert line.heard.texts() == ["last words"]
+    assert line.heard.texts() == ["last message"]
     assert line.heard.names[-2:] == STOPPED
 
 
-def test_none_from_offline_stays_offline_and_asks_no_more(line):
+def test_advice_none_while_offline_stops_requests(line):
     chat = line.start(pollExceptionLimit=0)
-    line.gateway.script("connect", NOBODY, answered(ADVICE["none"], "500::Busy"))
+    line.gateway.script("connect", NO_RESPONSE, answered(ADVICE["none"], "500::Busy"))
     line.advance(600)
     assert line.heard.names == ["disconnected", "connectionPending", "chatServerWentOffline", "error"]
     assert (chat.state, chat.health().failures, line.gateway.names()[-1]) == ("offline", 1, "connect")
@@ -224,7 +253,7 @@ def test_none_from_offline_stays_offline_and_asks_no_more(line):
 
 @pytest.mark.parametrize("name", ["handshake", "requestChat", "connect"])
 @pytest.mark.parametrize("error", ["", "403::No", UNKNOWN])
-def test_none_while_starting_fails_the_start(line, name, error):
+def test_advice_none_during_start_fails_start(line, name, error):
     line.gateway.script(name, answered(ADVICE["none"], error))
     with pytest.raises(CommandRejected, match="forbids to reconnect"):
         line.open().start_chat(nickname="Jonny")
@@ -233,7 +262,7 @@ def test_none_while_starting_fails_the_start(line, name, error):
 
 
 @pytest.mark.parametrize("name", ["handshake", "requestNotifications", "connect"])
-def test_none_while_restoring_fails_it_and_keeps_what_is_saved(line, name):
+def test_advice_none_fails_restore_and_keeps_saved_session(line, name):
     line.start()
     line.again()
     line.gateway.script(name, answered(ADVICE["none"]))
@@ -242,29 +271,29 @@ def test_none_while_restoring_fails_it_and_keeps_what_is_saved(line, name):
     assert (line.gateway.names()[-1], line.store.load() is not None) == (name, True)
 
 
-def test_none_in_the_answer_to_the_leave_is_an_end(line):
+def test_advice_none_beside_leave_response_ends_chat(line):
     chat = line.start()
     line.gateway.script("disconnect", answered(ADVICE["none"]))
     assert chat.command("endChat").status == "resolved"
     assert line.heard.names == ["clientDisconnected", "ended"]
 
 
-def test_a_connect_answered_after_none_brings_messages_only(line):
+def test_connect_answered_after_advice_none_has_messages_only(line):
     chat = line.start()
 
     def meanwhile(message):
         line.gateway.script("sendMessage", answered(ADVICE["none"]))
         chat.command("sendMessage", {"message": "hi"})
-        return line.gateway.taken(envelope(event(9, text="last")))(message)
+        return line.gateway.accept(envelope(event(9, text="last")))(message)
 
-    line.gateway.script("connect", NOBODY, meanwhile)
+    line.gateway.script("connect", NO_RESPONSE, meanwhile)
     line.advance(60)
     assert (chat.state, line.heard.texts()) == ("offline", ["last"])
     assert "reconnected" not in line.heard.names
     assert line.gateway.names()[-1] == "sendMessage"
 
 
-def test_none_for_a_client_renewed_meanwhile_is_ignored(line):
+def test_advice_none_for_renewed_client_is_ignored(line):
     chat = line.start()
 
     def meanwhile(message):
@@ -281,7 +310,7 @@ def test_none_for_a_client_renewed_meanwhile_is_ignored(line):
 # Reconnected
 
 
-def test_a_rejected_send_while_connects_fail_is_no_reconnected(line):
+def test_rejected_send_in_outage_publishes_no_reconnected(line):
     chat = line.start()
     down = HttpAnswer(status=503)
     line.gateway.script("connect", *[down] * 50)
@@ -293,10 +322,10 @@ def test_a_rejected_send_while_connects_fail_is_no_reconnected(line):
     assert "reconnected" not in line.heard.names
 
 
-def test_a_push_beside_a_send_in_an_outage_is_no_reconnected(line):
+def test_push_beside_send_in_outage_publishes_no_reconnected(line):
     chat = line.start()
-    line.gateway.script("connect", *[NOBODY] * 3)
-    line.gateway.script("sendMessage", line.gateway.taken(envelope(event(2, text="hi", sender="Client", party=1))))
+    line.gateway.script("connect", *[NO_RESPONSE] * 3)
+    line.gateway.script("sendMessage", line.gateway.accept(envelope(event(2, text="hi", sender="Client", party=1))))
     line.advance(1)
     line.heard.take()
     chat.send_message("hi")
@@ -305,10 +334,10 @@ def test_a_push_beside_a_send_in_an_outage_is_no_reconnected(line):
     assert line.heard.take()[:2] == ["connectionRestored", "reconnected"]
 
 
-def test_reconnected_after_a_handshake_waits_for_a_good_push(line):
+def test_reconnected_after_handshake_waits_for_good_push(line):
     chat = line.start()
-    line.gateway.script("connect", answered(ABSENT, left=True))
-    line.gateway.script("requestNotifications", *[line.gateway.taken()] * 2)
+    line.gateway.script("connect", answered(ABSENT, disconnects=True))
+    line.gateway.script("requestNotifications", *[line.gateway.accept()] * 2)
     line.advance(5.9)
     assert line.heard.take() == ["disconnected", "connectionPending"]
     assert chat.health().failures == 1
@@ -317,10 +346,10 @@ def test_reconnected_after_a_handshake_waits_for_a_good_push(line):
     assert (chat.state, chat.health().failures) == ("active", 0)
 
 
-def test_a_mute_server_behind_a_new_handshake_is_an_outage(line):
+def test_silent_server_after_a_new_handshake_is_an_outage(line):
     chat = line.start()
-    line.gateway.script("connect", answered(ABSENT, left=True))
-    line.gateway.script("requestNotifications", *[line.gateway.taken()] * 200)
+    line.gateway.script("connect", answered(ABSENT, disconnects=True))
+    line.gateway.script("requestNotifications", *[line.gateway.accept()] * 200)
     line.advance(30)
     assert (chat.state, line.heard.names) == ("offline", ["disconnected", "connectionPending", "chatServerWentOffline"])
     line.advance(600)
@@ -330,17 +359,17 @@ def test_a_mute_server_behind_a_new_handshake_is_an_outage(line):
     assert chat.health().failures == len(asked) - 1
 
 
-def test_a_mute_server_that_speaks_again_is_back(line):
+def test_silent_server_that_pushes_again_ends_the_outage(line):
     chat = line.start()
-    line.gateway.script("connect", answered(ABSENT, left=True))
-    line.gateway.script("requestNotifications", *[line.gateway.taken()] * 9)
+    line.gateway.script("connect", answered(ABSENT, disconnects=True))
+    line.gateway.script("requestNotifications", *[line.gateway.accept()] * 9)
     line.advance(60)
     assert chat.state == "active"
     assert line.heard.names[-3:] == ["chatServerBackOnline", "connectionRestored", "reconnected"]
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 500])
-def test_a_bayeux_refusal_counts_whatever_the_http_status(line, status):
+def test_bayeux_refusal_counts_with_any_http_status(line, status):
     line.start()
     body = b'[{"channel":"/meta/connect","successful":false,"error":"402::Unknown client"}]'
     line.gateway.script("connect", HttpAnswer(status=status, body=body))

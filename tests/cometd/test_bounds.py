@@ -1,4 +1,4 @@
-"""How long a command may take, and what trouble looks like where something in between spoils the connection."""
+"""Check the longest duration of each command, proxies that cut connects, and pushes with other ids."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import pytest
 
 from tests.cometd.gateway import envelope, event, push
 from webchat_fsm import MemoryStore, WebChatService
-from webchat_fsm.errors import TransportError
-from webchat_fsm.lifecycle.table import Transport
-from webchat_fsm.testing.bench import CONFIGS, merged
-from webchat_fsm.wire.request import HttpAnswer
+from webchat_fsm._errors import TransportError
+from webchat_fsm._wire.request import HttpAnswer
+from webchat_fsm.lifecycle._transports import Transport
+from webchat_fsm.testing._bench import CONFIGS, merged
 
 AJAX = 2.0
 """ajaxTimeout in seconds."""
 
 
 class Bound(NamedTuple):
-    """A command, and the most of ajaxTimeouts (and more seconds) that it takes of a server that never answers."""
+    """Names a command and its longest duration without any response: a number of ajaxTimeouts plus seconds."""
 
     command: str
     data: dict
@@ -41,11 +41,11 @@ BOUNDS = (
     Bound("endChat", {}, 1),
 )
 OVER_COMETD = {"startChat": 5}
-"""What differs over CometD."""
+"""Numbers of ajaxTimeouts that differ over CometD."""
 
 
 class Silent:
-    """An `http=` that answers well until `silent` is set, then never: each request takes all of its time."""
+    """Sends each request until `silent` is set; from then on each request ends at its timeout without a response."""
 
     def __init__(self, timeline, inner):
         self.timeline, self.inner, self.silent = timeline, inner, False
@@ -66,10 +66,10 @@ class Silent:
 
 @pytest.mark.parametrize("transport", Transport)
 @pytest.mark.parametrize("bound", BOUNDS, ids=lambda bound: bound.command)
-def test_each_command_ends_within_its_bound(stage, webchat_timeline, transport, bound):
-    stage.transport = transport
-    stage.client()
-    http = Silent(webchat_timeline, stage.http)
+def test_each_command_ends_within_its_bound(env, webchat_timeline, transport, bound):
+    env.transport = transport
+    env.client()
+    http = Silent(webchat_timeline, env.http)
     config = merged(CONFIGS[transport], {"ajaxTimeout": AJAX * 1000, "fileUploadTimeout": AJAX * 1000})
     chat = WebChatService(config, store=MemoryStore(), http=http, driver=webchat_timeline.driver)
     with chat:
@@ -83,10 +83,10 @@ def test_each_command_ends_within_its_bound(stage, webchat_timeline, transport, 
 
 
 @pytest.mark.parametrize("transport", Transport)
-def test_a_restore_ends_within_its_bound(stage, webchat_timeline, transport):
-    stage.transport = transport
-    stage.client()
-    http, store = Silent(webchat_timeline, stage.http), MemoryStore()
+def test_restore_ends_within_its_bound(env, webchat_timeline, transport):
+    env.transport = transport
+    env.client()
+    http, store = Silent(webchat_timeline, env.http), MemoryStore()
     config = merged(CONFIGS[transport], {"ajaxTimeout": AJAX * 1000})
     with WebChatService(config, store=store, http=http, driver=webchat_timeline.driver) as chat:
         chat.command("startChat", {"nickname": "Jonny"})
@@ -100,7 +100,7 @@ def test_a_restore_ends_within_its_bound(stage, webchat_timeline, transport):
 
 
 class Late(Silent):
-    """As `silent` is set it answers well, but as late as each request allows."""
+    """Delays each response to just before the timeout of its request while `silent` is set."""
 
     def send(self, request):
         if self.silent:
@@ -109,14 +109,14 @@ class Late(Silent):
         return self.inner.send(request)
 
 
-def test_a_restore_whose_pages_come_late_ends_within_its_bound(stage, webchat_timeline):
-    stage.transport = Transport.V3_ASYNC
-    stage.client()
-    http, store = Late(webchat_timeline, stage.http), MemoryStore()
+def test_restore_with_late_pages_ends_within_its_bound(env, webchat_timeline):
+    env.transport = Transport.V3_ASYNC
+    env.client()
+    http, store = Late(webchat_timeline, env.http), MemoryStore()
     config = merged(CONFIGS[Transport.V3_ASYNC], {"ajaxTimeout": AJAX * 1000, "transport": {"maxMessagePageSize": 5}})
     with WebChatService(config, store=store, http=http, driver=webchat_timeline.driver) as chat:
         chat.start_chat(nickname="Jonny")
-        agent = stage.server.agent("Ann").join()
+        agent = env.server.agent("Ann").join()
         webchat_timeline.advance(10)
     for number in range(60):
         agent.say(f"missed {number}")
@@ -134,8 +134,8 @@ def test_a_restore_whose_pages_come_late_ends_within_its_bound(stage, webchat_ti
 
 @pytest.mark.parametrize("answered", [0, 1, 2, 3])
 @pytest.mark.parametrize("ajax", [500, 3000, 10_000])
-def test_a_start_ends_by_its_deadline_whenever_silence_begins(line, webchat_timeline, answered, ajax):
-    """Of the first messages some are answered; connects are answered without a push, so that the start goes on."""
+def test_start_ends_by_deadline_after_any_last_response(line, webchat_timeline, answered, ajax):
+    """Answer the first messages only, and connects without a push, so that the start continues to wait."""
     gateway = line.gateway
     gateway._requestChat = gateway._operation
     http = Silent(webchat_timeline, gateway)
@@ -163,7 +163,7 @@ def test_a_start_ends_by_its_deadline_whenever_silence_begins(line, webchat_time
 @pytest.mark.soak
 @pytest.mark.parametrize("transport", [Transport.V2, Transport.COMETD])
 def test_bounds_hold_on_a_socket_that_never_answers(transport, capsys):
-    """A real socket that accepts and never answers; the table of measured times is printed."""
+    """Measure `startChat` on a real socket that accepts and never answers; print its time beside the bound."""
     import socket
     import time
 
@@ -183,11 +183,11 @@ def test_bounds_hold_on_a_socket_that_never_answers(transport, capsys):
     assert took <= bound + 0.3
 
 
-# Something in between
+# Proxies
 
 
 def behind_proxy(line, cuts_after: float, status: int = 504):
-    """Let connects be held as long as they ask for, at most 30 s, by a gateway behind a proxy that cuts them."""
+    """Script connects that are held as long as they request, at most 30 s, behind a proxy that cuts them."""
 
     def held(message):
         asked = message.get("advice", {}).get("timeout")
@@ -200,7 +200,7 @@ def behind_proxy(line, cuts_after: float, status: int = 504):
 
 
 @pytest.mark.parametrize("cuts_after", [4.5, 5, 10, 29])
-def test_an_idle_chat_behind_a_short_proxy_time_out_settles(line, cuts_after):
+def test_short_proxy_timeout_halves_hold_without_events(line, cuts_after):
     line.gateway.advice["interval"] = 0
     chat = line.start()
     behind_proxy(line, cuts_after)
@@ -211,7 +211,7 @@ def test_an_idle_chat_behind_a_short_proxy_time_out_settles(line, cuts_after):
 
 
 @pytest.mark.parametrize("status", [408, 524])
-def test_a_time_out_of_a_proxy_by_another_name_settles_too(line, status):
+def test_proxy_timeout_408_or_524_publishes_nothing(line, status):
     line.start()
     behind_proxy(line, 5, status)
     line.advance(60)
@@ -219,15 +219,15 @@ def test_a_time_out_of_a_proxy_by_another_name_settles_too(line, status):
 
 
 @pytest.mark.parametrize("status", [500, 502, 503])
-def test_a_held_connect_cut_by_another_status_fails_once(line, status):
-    """The next one asks for a shorter hold, so that the chat does not flap."""
+def test_connect_cut_by_other_status_fails_once(line, status):
+    """Ask for a shorter hold at the next connect, so that the chat does not change between lost and connected."""
     line.start()
     behind_proxy(line, 5, status)
     line.advance(120)
     assert line.heard.names == ["disconnected", "connectionPending", "connectionRestored", "reconnected"]
 
 
-def test_a_proxy_that_cuts_the_shortest_hold_is_an_outage(line):
+def test_proxy_cut_below_shortest_hold_is_an_outage(line):
     chat = line.start()
     behind_proxy(line, 1.0)
     line.advance(120)
@@ -238,7 +238,7 @@ def test_a_proxy_that_cuts_the_shortest_hold_is_an_outage(line):
 # Ids
 
 
-def test_keys_that_change_are_kept_and_logged_without_values(line, caplog):
+def test_changed_keys_are_kept_and_logged_without_values(line, caplog):
     chat = line.start()
     line.gateway.queue.append(push(envelope(alias="a-2", secureKey="k-2")))
     line.advance(1)
@@ -249,9 +249,9 @@ def test_keys_that_change_are_kept_and_logged_without_values(line, caplog):
     assert "k-2" not in caplog.text
 
 
-def test_a_push_of_another_chat_is_dropped_and_logged_once(line, caplog):
+def test_push_of_another_chat_is_dropped_and_logged_once(line, caplog):
     chat = line.start()
-    other = envelope(event(7, text="for somebody else"), chatId="c-2", secureKey="k-9")
+    other = envelope(event(7, text="for another chat"), chatId="c-2", secureKey="k-9")
     line.gateway.queue += [push(other), push({**other, "chatEnded": True})]
     line.advance(2)
     line.gateway.say("for us")
@@ -262,17 +262,17 @@ def test_a_push_of_another_chat_is_dropped_and_logged_once(line, caplog):
     assert [count for text, count in chat.health().warnings.items() if "another chat" in text] == [2]
 
 
-def test_a_push_of_another_chat_does_not_confirm_a_restore(line):
+def test_push_of_another_chat_does_not_confirm_restore(line):
     line.start()
     line.again()
-    other = envelope(event(7, text="for somebody else"), chatId="c-2")
-    line.gateway.script("requestNotifications", line.gateway.taken(other))
+    other = envelope(event(7, text="for another chat"), chatId="c-2")
+    line.gateway.script("requestNotifications", line.gateway.accept(other))
     line.gateway.queue.append(push(envelope(event(1, text="ours"))))
     line.chat.open()
     assert (line.chat.state, line.heard.texts()) == ("active", ["ours"])
 
 
-def test_an_answer_with_another_chat_id_over_rest_keeps_our_ids(webchat_server, webchat_timeline, caplog):
+def test_rest_response_of_another_chat_keeps_own_ids(webchat_server, webchat_timeline, caplog):
     chat = webchat_server.client("v2")
     with chat:
         chat.start_chat(nickname="Jonny")

@@ -1,4 +1,4 @@
-"""A chat whose messages are pushed, as a user sees it: events in order, states, commands."""
+"""Check a chat with pushed messages: order of events, states and commands."""
 
 from __future__ import annotations
 
@@ -10,52 +10,52 @@ from tests.cometd.gateway import envelope
 from webchat_fsm import CommandRejected
 
 
-def test_a_whole_conversation_in_the_order_in_which_it_is_told(stage):
-    chat = stage.open()
+def test_whole_conversation_publishes_in_order(env):
+    chat = env.open()
     chat.start_chat(nickname="Jonny", subject="a question")
     assert chat.state == "active"
-    ann = stage.agent()
-    stage.advance(1)
+    ann = env.agent()
+    env.advance(1)
     ann.typing()
-    stage.advance(1)
+    env.advance(1)
     ann.say("Hello")
-    stage.advance(1)
+    env.advance(1)
     chat.send_message("hi")
-    stage.advance(1)
-    assert stage.heard.take() == [
+    env.advance(1)
+    assert env.heard.take() == [
         "ready", "started", "clientConnected", "messageReceived", "agentConnected", "messageReceived",
         "agentTypingStarted", "messageReceived", "agentTypingStopped", "messageReceived", "messageReceived",
     ]  # fmt: skip
     chat.end_chat()
-    assert stage.heard.take() == ["clientDisconnected", "messageReceived", "agentDisconnected", "ended"]
+    assert env.heard.take() == ["clientDisconnected", "messageReceived", "agentDisconnected", "ended"]
     assert chat.state == "ended"
 
 
-def test_started_carries_the_session_data_of_the_first_push(stage):
-    chat = stage.open()
+def test_started_has_session_data_of_first_push(env):
+    chat = env.open()
     value = chat.command("startChat", {"nickname": "Jonny"}).value
-    told = stage.heard.last("started").session_data
-    assert told == chat.get_session_data()
-    assert (value["statusCode"], value["chatId"]) == (0, told.session_id)
-    assert stage.heard.names[:3] == ["ready", "started", "clientConnected"]
+    published = env.heard.last("started").session_data
+    assert published == chat.get_session_data()
+    assert (value["statusCode"], value["chatId"]) == (0, published.session_id)
+    assert env.heard.names[:3] == ["ready", "started", "clientConnected"]
 
 
-def test_an_own_message_comes_back_once_and_settles_its_receipt(stage):
-    chat = stage.start()
+def test_own_message_arrives_once_and_settles_its_receipt(env):
+    chat = env.start()
     receipt = chat.send_message("hi")
-    stage.advance(2)
+    env.advance(2)
     assert (receipt.status, receipt.index) == ("delivered", 2)
-    assert stage.heard.texts() == ["hi"]
+    assert env.heard.texts() == ["hi"]
     assert [message.text for message in chat.get_transcript().messages if message.type == "Message"] == ["hi"]
 
 
-def test_polling_is_never_told_of_in_all_of_a_conversation_with_troubles(stage):
-    chat = stage.start()
-    stage.server.faults.add(operation="connect", drop=True, times=8)
-    stage.advance(60)
+def test_polling_events_are_not_published_over_cometd(env):
+    chat = env.start()
+    env.server.faults.add(operation="connect", drop=True, times=8)
+    env.advance(60)
     chat.end_chat()
-    assert not {name for name in stage.heard.names if name.startswith("polling")}
-    assert {"chatServerWentOffline", "chatServerBackOnline"} <= set(stage.heard.names)
+    assert not {name for name in env.heard.names if name.startswith("polling")}
+    assert {"chatServerWentOffline", "chatServerBackOnline"} <= set(env.heard.names)
 
 
 @pytest.mark.parametrize(
@@ -68,73 +68,73 @@ def test_polling_is_never_told_of_in_all_of_a_conversation_with_troubles(stage):
         ("fetchHistory", "Fetching history messages applies only to Asynchronous chat"),
     ],
 )
-def test_what_a_pushed_chat_cannot_do_is_told_and_causes_no_request(stage, command, text):
-    chat = stage.start()
-    before = len(stage.http.sent)
+def test_unsupported_command_rejects_without_a_request(env, command, text):
+    chat = env.start()
+    before = len(env.http.sent)
     assert chat.command(command).reason == text
-    assert len(stage.http.sent) == before
+    assert len(env.http.sent) == before
 
 
-def test_typing_is_told_at_once_and_ends_two_seconds_after_the_last_key(stage):
-    chat = stage.start()
-    stage.heard.take()
+def test_typing_is_sent_at_once_and_ends_after_2_seconds(env):
+    chat = env.start()
+    env.heard.take()
     chat.send_typing("h")
-    stage.advance(1.5)
+    env.advance(1.5)
     chat.send_typing("he")
-    stage.advance(1.9)
-    assert [name for name in stage.heard.names if "Typing" in name] == ["clientTypingStarted"]
-    stage.advance(0.2)
-    assert [name for name in stage.heard.names if "Typing" in name] == ["clientTypingStarted", "clientTypingStopped"]
-    assert [len(stage.asked(name)) for name in ("startTyping", "stopTyping")] == [1, 1]
-    assert stage.asked("startTyping")[0]["data"]["transcriptPosition"] == 2
+    env.advance(1.9)
+    assert [name for name in env.heard.names if "Typing" in name] == ["clientTypingStarted"]
+    env.advance(0.2)
+    assert [name for name in env.heard.names if "Typing" in name] == ["clientTypingStarted", "clientTypingStopped"]
+    assert [len(env.asked(name)) for name in ("startTyping", "stopTyping")] == [1, 1]
+    assert env.asked("startTyping")[0]["data"]["transcriptPosition"] == 2
 
 
-def test_a_message_ends_a_typing_burst_without_a_request(stage):
-    chat = stage.start()
+def test_message_ends_typing_without_stop_request(env):
+    chat = env.start()
     chat.send_typing("h")
     chat.send_message("hi")
-    stage.advance(5)
-    assert stage.heard.names.count("clientTypingStopped") == 1
-    assert stage.asked("stopTyping") == []
+    env.advance(5)
+    assert env.heard.names.count("clientTypingStopped") == 1
+    assert env.asked("stopTyping") == []
 
 
-def test_notices_filters_and_user_data_travel(stage):
-    chat = stage.open()
+def test_notices_and_user_data_are_sent_and_filters_hide(env):
+    chat = env.open()
     chat.update_user_data({"before": "start"})
     chat.start_chat(nickname="Jonny", user_data={"page": "/help", "cart": {"items": 2}})
     chat.send_custom_notice("look", event_attributes={"purpose": "test"})
     chat.send_filtered_message("secret", re.compile("^secret$"))
     chat.update_user_data({"tier": "gold"})
-    stage.advance(2)
-    sent = {name: stage.asked(name)[0]["data"] for name in ("start", "customNotice", "send", "updateData")}
+    env.advance(2)
+    sent = {name: env.asked(name)[0]["data"] for name in ("start", "customNotice", "send", "updateData")}
     assert sent["start"]["userData"] == {"before": "start", "page": "/help", "cart": {"items": 2}}
     assert sent["customNotice"]["eventAttributes"] == {"purpose": "test"}
     assert sent["updateData"]["userData"] == {"tier": "gold"}
-    assert "secret" not in stage.heard.texts()
+    assert "secret" not in env.heard.texts()
 
 
-def test_user_data_given_while_the_chat_starts_is_sent_once_it_stands(stage):
-    chat = stage.open()
-    stage.http.during("start", lambda: chat.update_user_data({"late": "yes"}))
+def test_user_data_given_during_a_start_is_sent_after_it(env):
+    chat = env.open()
+    env.http.during("start", lambda: chat.update_user_data({"late": "yes"}))
     chat.start_chat(nickname="Jonny")
-    stage.advance(1)
-    assert [fields["data"]["userData"] for fields in stage.asked("updateData")] == [{"late": "yes"}]
+    env.advance(1)
+    assert [fields["data"]["userData"] for fields in env.asked("updateData")] == [{"late": "yes"}]
 
 
-def test_the_server_ends_the_chat(stage):
-    chat = stage.start()
-    stage.agent().say("bye")
-    stage.server.end()
-    stage.advance(1)
+def test_end_by_server_ends_chat_after_last_message(env):
+    chat = env.start()
+    env.agent().say("bye")
+    env.server.end()
+    env.advance(1)
     assert chat.state == "ended"
-    assert stage.heard.names[-1] == "ended"
-    assert stage.heard.texts() == ["bye"]
-    assert stage.http.operations()[-1] == "hangup"
+    assert env.heard.names[-1] == "ended"
+    assert env.heard.texts() == ["bye"]
+    assert env.http.operations()[-1] == "hangup"
     with pytest.raises(CommandRejected, match="There is no active chat session"):
         chat.send_message("too late")
 
 
-def test_the_end_is_told_once_and_nothing_comes_after_it(line):
+def test_end_is_published_once_and_nothing_after_it(line):
     chat = line.start()
     line.gateway.say("Ann", "ParticipantJoined")
     line.advance(1)
@@ -147,16 +147,16 @@ def test_the_end_is_told_once_and_nothing_comes_after_it(line):
 
 
 @pytest.mark.parametrize("before", [True, False])
-def test_a_farewell_in_the_answer_to_the_leaving_is_told_before_the_end(line, before):
+def test_message_beside_leave_response_precedes_ended(line, before):
     chat = line.start()
     left = envelope(line.gateway.add("ParticipantLeft", sender="Client"), chatEnded=True)
-    line.gateway.script("disconnect", line.gateway.taken(left, before=before))
+    line.gateway.script("disconnect", line.gateway.accept(left, before=before))
     assert chat.command("endChat")
     assert line.heard.names == ["clientDisconnected", "messageReceived", "ended"]
     assert line.gateway.names()[-1] == "bye"
 
 
-def test_a_second_chat_begins_with_a_new_client_and_empty_keys(line):
+def test_second_chat_has_new_client_and_empty_keys(line):
     chat = line.start()
     chat.end_chat()
     line.gateway.transcript.clear()
@@ -168,7 +168,7 @@ def test_a_second_chat_begins_with_a_new_client_and_empty_keys(line):
     assert ids == list(range(1, len(ids) + 1))
 
 
-def test_preprocessors_see_what_is_pushed(line):
+def test_preprocessor_receives_pushed_messages(line):
     chat = line.open()
     chat.register_pre_processor(lambda message: {**message, "text": message["text"].upper()})
     chat.start_chat(nickname="Jonny")
@@ -177,29 +177,29 @@ def test_preprocessors_see_what_is_pushed(line):
     assert line.heard.texts() == ["HELLO"]
 
 
-def test_several_clients_share_one_session(stage):
-    first, first_heard = stage.start(), stage.heard
-    second = stage.open()
-    second_heard = stage.heard
+def test_several_clients_share_one_session(env):
+    first, first_heard = env.start(), env.heard
+    second = env.open()
+    second_heard = env.heard
     assert (first.state, second.state) == ("active", "active")
     first.send_message("from the first")
     second.send_message("from the second")
-    stage.agent().say("to both")
-    stage.advance(2)
+    env.agent().say("to both")
+    env.advance(2)
     expected = ["from the first", "from the second", "to both"]
     assert first_heard.texts() == second_heard.texts() == expected
     second.end_chat()
-    stage.advance(2)
+    env.advance(2)
     assert (first.state, first_heard.names.count("ended")) == ("ended", 1)
 
 
-def test_no_secret_is_shown(stage, caplog):
+def test_secrets_are_not_logged_or_shown(env, caplog):
     caplog.set_level("DEBUG")
-    chat = stage.start(apikey="top-secret-key")
+    chat = env.start(apikey="top-secret-key")
     key = chat.get_session_data().secure_key
-    stage.advance(2)
+    env.advance(2)
     chat.end_chat()
-    shown = caplog.text + repr(chat) + repr(stage.heard.events) + repr(stage.http.sent)
+    shown = caplog.text + repr(chat) + repr(env.heard.events) + repr(env.http.sent)
     assert key
     assert key not in shown
     assert "top-secret-key" not in shown

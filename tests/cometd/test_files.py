@@ -1,4 +1,4 @@
-"""Files beside CometD: forms to `apiURL` with the session's key."""
+"""Check files over CometD: forms to `apiURL` with the session's key."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import json
 
 import pytest
 
-from tests.lifecycle.stage import Paper, Unreadable
+from tests.lifecycle.environment import Paper, Unreadable
 from webchat_fsm import CommandRejected, ConfigError, WebChatService
 
 
-def test_files_are_sent_as_forms_and_come_back_as_messages(stage):
-    chat = stage.start(apikey="k")
+def test_file_is_uploaded_as_form_and_received_as_message(env):
+    chat = env.start(apikey="k")
     chat.send_file(Paper(b"text"))
-    stage.advance(1)
-    requests = [request for request in stage.http.sent if request.operation in ("limits", "file")]
+    env.advance(1)
+    requests = [request for request in env.http.sent if request.operation in ("limits", "file")]
     assert [dict(request.parts)["operation"] for request in requests] == ["fileGetLimits", "fileUpload"]
     assert {request.url for request in requests} == {"http://chat.test/genesys/2/chat-ntf"}
     key = chat.get_session_data().secure_key
@@ -23,60 +23,60 @@ def test_files_are_sent_as_forms_and_come_back_as_messages(stage):
     assert [one["file-name"] for one in details] == ["notes.txt"]
 
 
-def test_the_api_key_goes_with_files_alone(stage):
-    chat = stage.start(apikey="k", client={"headers": {"X-Trace": "7"}})
+def test_api_key_is_sent_with_file_requests_only(env):
+    chat = env.start(apikey="k", client={"headers": {"X-Trace": "7"}})
     chat.get_file_limits()
-    for request in stage.http.sent:
+    for request in env.http.sent:
         assert ("apikey" in request.headers) is (request.operation == "limits")
         assert request.headers["X-Trace"] == "7"
 
 
-def test_a_file_comes_down_under_its_bare_name(stage, tmp_path):
-    stage.start()
-    chat = stage.chat
-    file = stage.agent().send_file("../../plan.txt", b"content")
-    stage.advance(1)
+def test_downloaded_file_is_saved_without_its_directories(env, tmp_path):
+    env.start()
+    chat = env.chat
+    file = env.agent().send_file("../../plan.txt", b"content")
+    env.advance(1)
     path = chat.download_file(file.id, to=tmp_path)
     assert (path.parent, path.name, path.read_bytes()) == (tmp_path, "plan.txt", b"content")
 
 
-def test_the_limits_of_the_server_come_before_a_byte_is_read(stage):
-    chat = stage.start()
-    with pytest.raises(CommandRejected) as told:
+def test_file_beyond_server_limits_is_rejected_unread(env):
+    chat = env.start()
+    with pytest.raises(CommandRejected) as rejected:
         chat.send_file(Unreadable("big.txt", 3_000_000))
-    assert told.value.response.errors
-    assert "file" not in stage.http.operations()
+    assert rejected.value.response.errors
+    assert "file" not in env.http.operations()
 
 
-def test_a_failed_upload_rejects_and_the_chat_goes_on(stage):
-    chat = stage.start()
-    stage.server.faults.add(operation="fileUpload", http_status=400, errors=((203, "type"),))
-    with pytest.raises(CommandRejected) as told:
+def test_failed_upload_is_rejected_and_chat_stays_active(env):
+    chat = env.start()
+    env.server.faults.add(operation="fileUpload", http_status=400, errors=((203, "type"),))
+    with pytest.raises(CommandRejected) as rejected:
         chat.send_file(Paper(b"text"))
-    assert told.value.response.errors[0]["code"] == 203
+    assert rejected.value.response.errors[0]["code"] == 203
     assert chat.state == "active"
-    assert "error" not in stage.heard.names
+    assert "error" not in env.heard.names
 
 
-def test_an_upload_without_an_answer_is_told_as_disconnected(stage):
-    chat = stage.start()
-    stage.heard.take()
-    stage.server.faults.add(operation="fileUpload", drop=True)
+def test_upload_without_an_answer_is_disconnected(env):
+    chat = env.start()
+    env.heard.take()
+    env.server.faults.add(operation="fileUpload", drop=True)
     assert chat.command("sendFile", {"files": Paper(b"text")}).status == "rejected"
-    stage.advance(1)
-    assert stage.heard.names == ["disconnected", "reconnected"]
+    env.advance(1)
+    assert env.heard.names == ["disconnected", "reconnected"]
 
 
-def test_a_file_form_that_finds_the_chat_ended_ends_it_and_hangs_up(stage):
-    chat = stage.start()
-    stage.heard.take()
+def test_file_form_with_ended_chat_ends_chat(env):
+    chat = env.start()
+    env.heard.take()
     gone = {"statusCode": 2, "chatEnded": True, "messages": [], "errors": [{"code": 249}]}
-    stage.http.answer("limits", json.dumps(gone).encode())
+    env.http.answer("limits", json.dumps(gone).encode())
     assert chat.command("getFileLimits").status == "rejected"
-    assert (chat.state, stage.heard.names) == ("ended", ["ended"])
-    assert stage.http.operations()[-1] == "hangup"
+    assert (chat.state, env.heard.names) == ("ended", ["ended"])
+    assert env.http.operations()[-1] == "hangup"
 
 
-def test_files_need_an_address(stage):
+def test_configuration_without_api_url_is_rejected(env):
     with pytest.raises(ConfigError, match="apiURL"):
         WebChatService({"cometD": {"enabled": True, "cometURL": "http://chat.test/cometd"}})

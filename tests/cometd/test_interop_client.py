@@ -1,4 +1,4 @@
-"""The embedded server, spoken to by the CometD project's own client for Node, over a websocket and by long polling."""
+"""Check the embedded server with the CometD project's own client for Node, over a websocket and by long polling."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from tests.cometd.test_interop import install, pytestmark
-from tests.cometd.test_threads import until
+from tests.limits import LONG, eventually
 from webchat_fsm.server import ChatServer, ServerOptions
 from webchat_fsm.server.front import HttpFront
 
@@ -26,17 +26,17 @@ cometd.configure({url, logLevel: 'warn', maxNetworkDelay: 5000});
 const channel = '/service/chatV2/customer-support';
 let keys = {}, position = 1;
 const operate = (operation, more) => cometd.publish(channel, {operation, ...keys, ...more},
-  reply => console.log('took', operation, reply.successful));
+  reply => console.log('acknowledged', operation, reply.successful));
 cometd.addListener(channel, message => {
   const {secureKey, alias, userId, chatId, messages} = message.data;
   keys = {secureKey, alias, userId, chatId};
   for (const one of messages.filter(each => each.index >= position)) {
     position = one.index + 1;
-    console.log('heard', one.type, one.text || '');
+    console.log('received', one.type, one.text || '');
   }
 });
 cometd.addListener('/meta/handshake', reply => {
-  console.log('shook', reply.successful, cometd.getTransport().type);
+  console.log('handshake', reply.successful, cometd.getTransport().type);
   if (keys.secureKey) operate('requestNotifications', {transcriptPosition: position, message: ''});
   else operate('requestChat', {nickname: 'Jonny'});
 });
@@ -51,7 +51,7 @@ cometd.handshake();
 
 
 class NodeClient:
-    """The running client: what it prints, and words for it to send."""
+    """Runs the client: reads the lines that it prints and sends it words."""
 
     def __init__(self, process: subprocess.Popen[str]):
         self._process = process
@@ -67,23 +67,23 @@ class NodeClient:
         self._process.stdin.write(word + "\n")
         self._process.stdin.flush()
 
-    def heard(self) -> list[str]:
-        return [line.removeprefix("heard ") for line in self.lines if line.startswith("heard ")]
+    def received(self) -> list[str]:
+        return [line.removeprefix("received ") for line in self.lines if line.startswith("received ")]
 
     def end(self) -> None:
         self._process.stdin.close()
         try:
-            self._process.wait(5.0)
+            self._process.wait(LONG)
         finally:
             self._process.kill()
-            self._process.wait(5.0)
-            self._reading.join(5.0)
+            self._process.wait(LONG)
+            self._reading.join(LONG)
             self._process.stdout.close()
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A folder in which the client is installed."""
+    """Install the client; return its folder."""
     folder = tmp_path_factory.mktemp("bayeux-client")
     install(folder, *CLIENT)
     (folder / "chat.mjs").write_text(SCRIPT)
@@ -98,37 +98,37 @@ def front():
 
 @pytest.fixture(params=["websocket", "long-polling"])
 def client(request, folder, front):
-    """The client in a chat, held to one way."""
+    """Start a chat with the client, over one transport only."""
     unwanted = {"websocket": "long-polling", "long-polling": "websocket"}[request.param]
     command = ["node", "chat.mjs", front.comet_url, unwanted]
     process = subprocess.Popen(command, cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
     client = NodeClient(process)
     try:
-        until(lambda: "heard ParticipantJoined" in client.lines)
-        assert client.lines[0] == f"shook true {request.param}"
+        eventually(lambda: "received ParticipantJoined" in client.lines)
+        assert client.lines[0] == f"handshake true {request.param}"
         yield client
     finally:
         client.end()
 
 
-def test_a_chat_from_start_to_end(front, client):
+def test_node_client_chats_from_start_to_end(front, client):
     ann = front.server.agent("Ann").join()
     ann.say("Hello")
-    until(lambda: "heard Message Hello" in client.lines)
+    eventually(lambda: "received Message Hello" in client.lines)
     client.say("hi")
-    until(lambda: "heard Message hi" in client.lines)
-    assert "took sendMessage true" in client.lines
+    eventually(lambda: "received Message hi" in client.lines)
+    assert "acknowledged sendMessage true" in client.lines
     client.say("bye")
-    until(lambda: "bye" in client.lines)
+    eventually(lambda: "bye" in client.lines)
     assert not front.server._comet.bayeux.clients
 
 
-def test_a_lost_connection_and_a_forgotten_client_lose_nothing(front, client):
+def test_lost_connection_and_unknown_client_lose_no_message(front, client):
     ann = front.server.agent("Ann").join()
     front.server.cut_connects()
     ann.say("meanwhile")
-    until(lambda: "heard Message meanwhile" in client.lines)
+    eventually(lambda: "received Message meanwhile" in client.lines)
     front.server.forget_clients()
     ann.say("and then")
-    until(lambda: "heard Message and then" in client.lines)
-    assert client.heard() == ["ParticipantJoined", "ParticipantJoined", "Message meanwhile", "Message and then"]
+    eventually(lambda: "received Message and then" in client.lines)
+    assert client.received() == ["ParticipantJoined", "ParticipantJoined", "Message meanwhile", "Message and then"]

@@ -1,4 +1,4 @@
-"""The legality table over CometD, cell by cell: a real service is led into each state, and each command is given there.
+"""Check the legality table over CometD: each command is called in each state of a real service.
 
 The expectation is typed from the reference and the lifecycle, not read from the table.
 """
@@ -10,10 +10,10 @@ from collections.abc import Mapping
 
 import pytest
 
-from tests.lifecycle.stage import LIMIT, Paper
+from tests.lifecycle.environment import LIMIT, Paper
 from webchat_fsm import State
-from webchat_fsm.lifecycle.commands import DOCUMENTED, legality
-from webchat_fsm.lifecycle.table import Transport
+from webchat_fsm.lifecycle._legality import DOCUMENTED, legality
+from webchat_fsm.lifecycle._transports import Transport
 
 OK = ""
 WITH_SESSION = (State.ACTIVE, State.OFFLINE)
@@ -90,44 +90,44 @@ def data_for(command: str, file_id: str, folder):
     }.get(command)
 
 
-def idle(stage, act):
-    act(stage.open())
+def idle(env, act):
+    act(env.open())
 
 
-def starting(stage, act):
-    chat = stage.open()
-    stage.http.during("start", lambda: act(chat))
+def starting(env, act):
+    chat = env.open()
+    env.http.during("start", lambda: act(chat))
     chat.command("startChat", {"nickname": "Jonny"})
 
 
-def active(stage, act):
-    act(stage.start())
+def active(env, act):
+    act(env.start())
 
 
-def offline(stage, act):
-    """Offline by reconnects that failed, after which publishes go through."""
-    chat = stage.start()
-    stage.server.faults.add(operation="connect", drop=True, times=LIMIT + 1)
-    stage.advance(0.5 + sum(range(LIMIT + 1)))
+def offline(env, act):
+    """Set the chat offline by failed reconnects; publishes still succeed."""
+    chat = env.start()
+    env.server.faults.add(operation="connect", drop=True, times=LIMIT + 1)
+    env.advance(0.5 + sum(range(LIMIT + 1)))
     act(chat)
 
 
-def restoring(stage, act):
-    stage.start().close()
-    chat = stage.client()
-    stage.http.during("notifications", lambda: act(chat))
+def restoring(env, act):
+    env.start().close()
+    chat = env.client()
+    env.http.during("notifications", lambda: act(chat))
     chat.open()
 
 
-def ended(stage, act):
-    chat = stage.start()
+def ended(env, act):
+    chat = env.start()
     chat.end_chat()
     act(chat)
 
 
-def ending(stage, act):
-    chat = stage.start()
-    stage.http.during("disconnect", lambda: act(chat))
+def ending(env, act):
+    chat = env.start()
+    env.http.during("disconnect", lambda: act(chat))
     chat.end_chat()
 
 
@@ -141,56 +141,56 @@ INTO = {
 }
 
 
-def give(stage, chat, command, expected, folder) -> None:
-    """Ask first, then try: what is foretold must be what happens."""
-    file_id = stage.agent().send_file("a.txt", b"content").id if chat.state in WITH_SESSION and not expected else "none"
-    foretold = chat.explain(command)
-    assert (foretold.legal, foretold.reason) == (not expected, expected)
-    assert chat.can(command) is (command in chat.legal_commands()) is foretold.legal
+def check_command(env, chat, command, expected, folder) -> None:
+    """Check that `explain` predicts the result of the command."""
+    file_id = env.agent().send_file("a.txt", b"content").id if chat.state in WITH_SESSION and not expected else "none"
+    predicted = chat.explain(command)
+    assert (predicted.legal, predicted.reason) == (not expected, expected)
+    assert chat.can(command) is (command in chat.legal_commands()) is predicted.legal
     outcome = chat.command(command, data_for(command, file_id, folder))
     assert (outcome.status, outcome.reason) == (("rejected", expected) if expected else ("resolved", None))
 
 
-def test_every_documented_command_has_a_cell_for_every_state_that_can_be_reached():
+def test_every_command_has_a_cell_for_every_reachable_state():
     assert list(EXPECTED) == [rule.name for rule in DOCUMENTED]
     assert all(set(cells) == set(INTO) == set(REACHABLE) for cells in EXPECTED.values())
-    told = {(cell.command, cell.state): cell.reason for cell in legality(Transport.COMETD) if cell.reachable}
-    assert told == {(command, state): text for command, cells in EXPECTED.items() for state, text in cells.items()}
+    reasons = {(cell.command, cell.state): cell.reason for cell in legality(Transport.COMETD) if cell.reachable}
+    assert reasons == {(command, state): text for command, cells in EXPECTED.items() for state, text in cells.items()}
 
 
 @pytest.mark.parametrize("state", REACHABLE)
 @pytest.mark.parametrize("command", EXPECTED)
-def test_a_command_does_what_the_table_says(stage, tmp_path, command, state):
-    told = []
+def test_command_in_each_state_follows_the_table(env, folder, command, state):
+    reached = []
 
     def act(chat):
         assert chat.state == state
-        give(stage, chat, command, EXPECTED[command][state], tmp_path)
-        told.append(state)
+        check_command(env, chat, command, EXPECTED[command][state], folder)
+        reached.append(state)
 
-    INTO[state](stage, act)
-    assert told == [state]
+    INTO[state](env, act)
+    assert reached == [state]
 
 
 @pytest.mark.parametrize("command", EXPECTED)
-def test_while_the_end_is_in_flight_commands_answer_as_in_an_ended_chat(stage, tmp_path, command):
-    told = []
+def test_commands_during_end_chat_answer_as_in_ended(env, folder, command):
+    reached = []
     instead = {"startChat": ALREADY, "restore": RESTORE_ACTIVE}
 
     def act(chat):
         assert chat.state == "active"
-        give(stage, chat, command, instead.get(command, EXPECTED[command][State.ENDED]), tmp_path)
-        told.append(command)
+        check_command(env, chat, command, instead.get(command, EXPECTED[command][State.ENDED]), folder)
+        reached.append(command)
 
-    ending(stage, act)
-    assert told
-    assert (stage.chat.state, stage.heard.names.count("ended")) == ("ended", 1)
+    ending(env, act)
+    assert reached
+    assert (env.chat.state, env.heard.names.count("ended")) == ("ended", 1)
 
 
 @pytest.mark.parametrize("command", [command for command, cells in EXPECTED.items() if not cells[State.ACTIVE]])
-def test_a_legal_command_of_a_session_works_while_the_connection_is_lost(stage, tmp_path, command):
-    chat = stage.start()
-    stage.server.faults.add(operation="connect", drop=True, times=3)
-    stage.advance(1)
-    assert "disconnected" in stage.heard.names
-    give(stage, chat, command, OK, tmp_path)
+def test_legal_command_works_while_the_connection_is_lost(env, folder, command):
+    chat = env.start()
+    env.server.faults.add(operation="connect", drop=True, times=3)
+    env.advance(1)
+    assert "disconnected" in env.heard.names
+    check_command(env, chat, command, OK, folder)

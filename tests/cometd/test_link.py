@@ -1,4 +1,4 @@
-"""The Bayeux connection: handshake, first push, advice, reconnects, a server that forgets or hangs up."""
+"""Check the Bayeux connection: handshake, first push, advice, reconnects, unknown clients, server disconnects."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ from itertools import pairwise
 
 import pytest
 
-from tests.cometd.gateway import NOBODY, UNKNOWN, Gateway, envelope, event, push
+from tests.cometd.gateway import NO_RESPONSE, UNKNOWN, Gateway, envelope, event, push
 from webchat_fsm import CommandRejected
-from webchat_fsm.wire.request import HttpAnswer
+from webchat_fsm._wire.request import HttpAnswer
 
-UNTOLD = {"connectionPending", "connectionRestored"}
+CONNECTION_EVENTS = {"connectionPending", "connectionRestored"}
 
 
 def lost_at(line, times: int) -> None:
-    line.gateway.script("connect", *[NOBODY] * times)
+    line.gateway.script("connect", *[NO_RESPONSE] * times)
 
 
-# Beginning
+# Start
 
 
-def test_the_messages_of_a_start_in_their_order(line):
+def test_start_sends_handshake_request_and_connect_in_order(line):
     line.open().start_chat(nickname="Jonny")
     assert line.gateway.names() == ["handshake", "requestChat", "connect"]
     handshake, request, connect = line.gateway.sent
@@ -32,35 +32,39 @@ def test_the_messages_of_a_start_in_their_order(line):
     assert connect["advice"] == {"timeout": 0}
 
 
-@pytest.mark.parametrize("failure", ["nobody", "refused", "HTTP 500"])
-def test_a_start_shakes_hands_five_times(line, failure):
-    answer = {"nobody": NOBODY, "refused": line.gateway.refuse("403::No"), "HTTP 500": HttpAnswer(status=500)}[failure]
+@pytest.mark.parametrize("failure", ["no response", "refused", "HTTP 500"])
+def test_start_fails_after_five_handshakes(line, failure):
+    answer = {
+        "no response": NO_RESPONSE,
+        "refused": line.gateway.refuse("403::No"),
+        "HTTP 500": HttpAnswer(status=500),
+    }[failure]
     line.gateway.script("handshake", *[answer] * 5)
-    with pytest.raises(CommandRejected) as told:
+    with pytest.raises(CommandRejected) as rejected:
         line.open().start_chat(nickname="Jonny")
     assert line.gateway.moments("handshake") == [0, 1, 3, 6, 10]
     assert line.gateway.names() == ["handshake"] * 5
-    assert (line.chat.state, told.value.state) == ("idle", "idle")
+    assert (line.chat.state, rejected.value.state) == ("idle", "idle")
     assert line.heard.names == ["ready", "error"]
 
 
-def test_four_failed_handshakes_are_made_good_by_the_fifth(line):
-    line.gateway.script("handshake", *[NOBODY] * 4)
+def test_start_succeeds_at_fifth_handshake(line):
+    line.gateway.script("handshake", *[NO_RESPONSE] * 4)
     line.open().start_chat(nickname="Jonny")
     assert line.heard.names[:2] == ["ready", "started"]
 
 
-def test_a_handshake_that_must_not_be_repeated_is_not(line):
+def test_handshake_with_advice_none_is_not_repeated(line):
     line.gateway.script("handshake", line.gateway.refuse("403::No", reconnect="none"))
     outcome = line.open().command("startChat", {"nickname": "Jonny"})
     assert outcome.status == "rejected"
     assert line.gateway.names() == ["handshake"]
 
 
-def test_the_first_push_with_a_key_starts_the_chat_and_others_before_it_do_not(line):
+def test_first_push_with_a_key_starts_the_chat(line):
     strange = {"statusCode": 0, "messages": []}
-    line.gateway.script("requestChat", line.gateway.taken(strange, {**strange, "alias": "a-1"}))
-    line.gateway.script("connect", line.gateway.taken(), line.gateway.taken(envelope(event(1, "ParticipantJoined"))))
+    line.gateway.script("requestChat", line.gateway.accept(strange, {**strange, "alias": "a-1"}))
+    line.gateway.script("connect", line.gateway.accept(), line.gateway.accept(envelope(event(1, "ParticipantJoined"))))
     chat = line.open()
     chat.start_chat(nickname="Jonny")
     assert chat.get_session_data().secure_key == "k-1"
@@ -68,44 +72,44 @@ def test_the_first_push_with_a_key_starts_the_chat_and_others_before_it_do_not(l
 
 
 @pytest.mark.parametrize("before", [True, False])
-def test_the_first_push_may_come_in_the_answer_to_the_publish(line, before):
+def test_first_push_in_the_publish_response_starts_the_chat(line, before):
     joined = envelope(event(1, "ParticipantJoined", sender="Client", party=1))
-    line.gateway.script("requestChat", line.gateway.taken(joined, before=before))
+    line.gateway.script("requestChat", line.gateway.accept(joined, before=before))
     line.open().start_chat(nickname="Jonny")
     assert line.gateway.names() == ["handshake", "requestChat"]
     assert line.heard.names == ["ready", "started", "clientConnected", "messageReceived"]
 
 
-def test_what_comes_behind_the_first_push_is_heard_in_order(line):
+def test_pushes_behind_first_push_are_delivered_in_order(line):
     first, second = envelope(event(1, text="one")), envelope(event(2, text="two"))
-    line.gateway.script("requestChat", line.gateway.taken(first, second))
+    line.gateway.script("requestChat", line.gateway.accept(first, second))
     line.open().start_chat(nickname="Jonny")
     assert line.heard.names == ["ready", "started", "messageReceived", "messageReceived"]
     assert line.heard.texts() == ["one", "two"]
 
 
 @pytest.mark.parametrize("code", [1, 2])
-def test_a_push_with_another_status_refuses_the_start_with_its_envelope(line, code):
+def test_push_with_status_1_or_2_refuses_the_start(line, code):
     refusal = envelope(statusCode=code, errors=[{"code": 240, "advice": "closed today"}])
-    line.gateway.script("requestChat", line.gateway.taken(refusal))
+    line.gateway.script("requestChat", line.gateway.accept(refusal))
     outcome = line.open().command("startChat", {"nickname": "Jonny"})
     assert outcome.reason == refusal
     assert line.heard.names == ["ready"]
     assert (line.chat.state, line.gateway.names()[-1]) == ("idle", "bye")
 
 
-def test_a_push_that_says_it_is_over_already_is_no_start(line):
-    line.gateway.script("requestChat", line.gateway.taken(envelope(chatEnded=True)))
+def test_first_push_with_chat_end_rejects_start(line):
+    line.gateway.script("requestChat", line.gateway.accept(envelope(chatEnded=True)))
     outcome = line.open().command("startChat", {"nickname": "Jonny"})
     assert (outcome.status, line.chat.state) == ("rejected", "idle")
     assert line.heard.names == ["ready", "error"]
 
 
-@pytest.mark.parametrize("failure", ["nobody", "refused", "HTTP 500"])
-def test_a_request_that_is_not_taken_fails_the_start(line, failure):
+@pytest.mark.parametrize("failure", ["no response", "refused", "HTTP 500"])
+def test_failed_chat_request_fails_the_start(line, failure):
     refused = line.gateway.refuse("403::Forbidden")
     line.gateway.script(
-        "requestChat", {"nobody": NOBODY, "refused": refused, "HTTP 500": HttpAnswer(status=500)}[failure]
+        "requestChat", {"no response": NO_RESPONSE, "refused": refused, "HTTP 500": HttpAnswer(status=500)}[failure]
     )
     outcome = line.open().command("startChat", {"nickname": "Jonny"})
     assert (outcome.status, line.chat.state) == ("rejected", "idle")
@@ -113,10 +117,10 @@ def test_a_request_that_is_not_taken_fails_the_start(line, failure):
     assert line.gateway.names().count("requestChat") == 1
 
 
-def test_a_mute_server_is_given_up_after_ten_seconds(line, webchat_timeline):
-    line.gateway.script("requestChat", line.gateway.taken())
+def test_start_without_a_push_fails_after_ten_seconds(line, webchat_timeline):
+    line.gateway.script("requestChat", line.gateway.accept())
     chat, began = line.open(), webchat_timeline.now()
-    with pytest.raises(CommandRejected, match="the chat server said nothing in time"):
+    with pytest.raises(CommandRejected, match="the chat server has not answered in time"):
         chat.start_chat(nickname="Jonny")
     assert 8 <= webchat_timeline.now() - began <= 12
     assert len(line.gateway.all("connect")) < 30
@@ -125,41 +129,41 @@ def test_a_mute_server_is_given_up_after_ten_seconds(line, webchat_timeline):
     assert chat.start_chat(nickname="Jonny")
 
 
-def test_a_server_that_answers_every_connect_at_once_is_not_run_down_by_a_waiting_start(line):
+def test_waiting_start_paces_connects_answered_at_once(line):
     line.gateway.advice["interval"] = 0
-    line.gateway.script("requestChat", line.gateway.taken())
+    line.gateway.script("requestChat", line.gateway.accept())
     line.open().command("startChat", {"nickname": "Jonny"})
     assert len(line.gateway.all("connect")) < 30
 
 
-def test_failed_connects_while_the_first_push_is_awaited_are_repeated(line):
+def test_failed_connects_of_a_start_are_repeated(line):
     lost_at(line, 2)
     line.open().start_chat(nickname="Jonny")
     assert line.gateway.moments("connect") == [0, 1, 3]
     assert "disconnected" not in line.heard.names
 
 
-def test_a_start_in_the_name_of_a_forgotten_client_is_sent_again_in_a_new_one(line):
+def test_start_of_an_unknown_client_is_sent_again(line):
     line.gateway.script("requestChat", line.gateway.refuse(UNKNOWN))
     line.open().start_chat(nickname="Jonny")
     assert line.gateway.names()[:4] == ["handshake", "requestChat", "handshake", "requestChat"]
     assert [message["clientId"] for message in line.gateway.all("requestChat")] == ["client-1", "client-2"]
 
 
-def test_a_start_is_not_repeated_for_ever(line):
+def test_chat_request_of_unknown_client_is_repeated_once(line):
     line.gateway.script("requestChat", *[line.gateway.refuse(UNKNOWN)] * 9)
     assert line.open().command("startChat", {"nickname": "Jonny"}).status == "rejected"
     assert line.gateway.names().count("requestChat") == 2
 
 
-def test_a_client_forgotten_behind_the_request_fails_the_start_as_its_chat_cannot_be_found(line):
+def test_client_unknown_after_the_request_fails_the_start(line):
     line.gateway.script("connect", line.gateway.refuse(UNKNOWN))
     assert line.open().command("startChat", {"nickname": "Jonny"}).status == "rejected"
     assert line.gateway.names() == ["handshake", "requestChat", "connect"]
     assert line.heard.names == ["ready", "error"]
 
 
-def test_closing_in_the_midst_of_a_start_rejects_it(line):
+def test_close_during_start_rejects_start(line):
     chat = line.open()
 
     def closing(message):
@@ -175,7 +179,7 @@ def test_closing_in_the_midst_of_a_start_rejects_it(line):
 # Connects
 
 
-def test_the_first_connect_wants_an_answer_at_once_and_the_others_are_held(line):
+def test_only_the_first_connect_has_timeout_0(line):
     line.start()
     line.advance(3)
     hints = [message.get("advice") for message in line.gateway.all("connect")]
@@ -183,7 +187,7 @@ def test_the_first_connect_wants_an_answer_at_once_and_the_others_are_held(line)
     assert hints[-3:] == [None] * 3
 
 
-def test_the_interval_of_the_advice_is_kept(line):
+def test_advised_interval_separates_connects(line):
     line.gateway.advice["interval"] = 2000
     line.start()
     line.advance(7)
@@ -191,7 +195,7 @@ def test_the_interval_of_the_advice_is_kept(line):
     assert moments[-3:] == [moments[-3], moments[-3] + 2, moments[-3] + 4]
 
 
-def test_the_time_out_of_the_advice_bounds_a_held_connect(line):
+def test_advised_timeout_bounds_a_held_connect(line):
     line.gateway.advice["timeout"] = 20000
     line.start()
     assert next(request.timeout for request in line.gateway.requests if request.operation == "connect") == 10
@@ -199,15 +203,15 @@ def test_the_time_out_of_the_advice_bounds_a_held_connect(line):
     assert line.gateway.requests[-1].timeout == 30
 
 
-def test_an_answer_without_advice_changes_nothing(line):
+def test_response_without_advice_keeps_the_former_advice(line):
     line.start()
-    line.gateway.script("connect", *[line.gateway.taken()] * 20)
+    line.gateway.script("connect", *[line.gateway.accept()] * 20)
     line.advance(4)
     assert len(line.gateway.moments("connect")) <= 12
     assert line.gateway.requests[-1].timeout == 40
 
 
-def test_a_server_that_holds_nothing_is_given_half_a_second(line):
+def test_server_without_hold_gets_connect_every_half_second(line):
     line.gateway.advice.update(interval=0, timeout=0)
     line.start()
     line.advance(10)
@@ -217,7 +221,7 @@ def test_a_server_that_holds_nothing_is_given_half_a_second(line):
 # Reconnects
 
 
-def test_reconnects_follow_after_one_two_three_seconds_with_the_same_client(line):
+def test_reconnects_of_one_client_follow_after_1_2_3_seconds(line):
     line.start()
     lost_at(line, 4)
     line.advance(20)
@@ -230,7 +234,7 @@ def test_reconnects_follow_after_one_two_three_seconds_with_the_same_client(line
     assert {message["clientId"] for message in failed} == {"client-1"}
 
 
-def test_reconnects_are_never_more_than_a_minute_apart(line):
+def test_reconnects_are_at_most_a_minute_apart(line):
     line.start()
     lost_at(line, 70)
     line.advance(3000)
@@ -238,7 +242,7 @@ def test_reconnects_are_never_more_than_a_minute_apart(line):
     assert max(later - sooner for sooner, later in pairwise(moments)) == 60
 
 
-def test_a_lost_connection_is_told_once_and_missed_messages_are_asked_for(line):
+def test_lost_connection_is_published_once_and_caught_up(line):
     chat = line.start()
     lost_at(line, 3)
     line.advance(2)
@@ -249,7 +253,7 @@ def test_a_lost_connection_is_told_once_and_missed_messages_are_asked_for(line):
     assert [one["data"]["transcriptPosition"] for one in line.gateway.all("requestNotifications")] == [2]
 
 
-def test_what_waited_for_the_client_and_is_asked_for_too_comes_once(line):
+def test_message_pushed_and_requested_is_delivered_once(line):
     line.start()
     lost_at(line, 1)
     line.advance(0.6)
@@ -259,12 +263,12 @@ def test_what_waited_for_the_client_and_is_asked_for_too_comes_once(line):
     assert len(line.gateway.all("requestNotifications")) == 1
 
 
-def test_messages_are_asked_for_from_where_the_first_of_them_may_be_missed(line):
+def test_request_starts_at_the_first_missed_message(line):
     chat = line.start()
     lost_at(line, 3)
     line.gateway.add("Message", "missed")
     line.advance(0.6)
-    line.gateway.script("sendMessage", line.gateway.taken(envelope(line.gateway.add("Message", "seen"))))
+    line.gateway.script("sendMessage", line.gateway.accept(envelope(line.gateway.add("Message", "seen"))))
     chat.send_message("hi")
     line.advance(10)
     assert [one["data"]["transcriptPosition"] for one in line.gateway.all("requestNotifications")] == [2]
@@ -272,13 +276,15 @@ def test_messages_are_asked_for_from_where_the_first_of_them_may_be_missed(line)
 
 
 @pytest.mark.parametrize(("limit", "failures"), [(0, 1), (2, 3), (5, 6)])
-def test_more_failed_reconnects_than_the_limit_go_offline_and_one_good_one_comes_back(line, limit, failures):
+def test_failures_over_the_limit_go_offline_until_a_connect(line, limit, failures):
     chat = line.start(pollExceptionLimit=limit)
     lost_at(line, failures)
     line.advance(0.5 + sum(range(failures)))
     assert chat.state == "offline"
     assert line.heard.take() == ["disconnected", "connectionPending", "chatServerWentOffline"]
-    line.gateway.script("requestNotifications", line.gateway.taken())  # nothing is pushed: the connect has said enough
+    line.gateway.script(
+        "requestNotifications", line.gateway.accept()
+    )  # nothing is pushed: a successful connect suffices
     line.advance(failures + 1)
     assert chat.state == "active"
     assert line.heard.take() == ["chatServerBackOnline", "connectionRestored", "reconnected"]
@@ -296,14 +302,14 @@ def test_as_many_failures_as_the_limit_do_not_go_offline(line):
     "answer",
     [b"", b"<html>", b"[]", b"{}", b"[[]]", b'[{"successful": true}]', HttpAnswer(status=500), HttpAnswer(status=204)],
 )
-def test_a_connect_answered_badly_is_a_failed_one(line, answer):
+def test_connect_with_bad_response_is_a_failure(line, answer):
     line.start()
     line.gateway.script("connect", answer)
     line.advance(5)
     assert line.heard.names == ["disconnected", "connectionPending", "connectionRestored", "reconnected"]
 
 
-def test_a_connect_answered_too_many_requests_is_obeyed_and_no_failure(line):
+def test_connect_answered_429_waits_and_is_no_failure(line):
     line.start()
     line.gateway.script("connect", HttpAnswer(status=429, headers={"retry-after": "7"}))
     before = len(line.gateway.all("connect"))
@@ -314,18 +320,18 @@ def test_a_connect_answered_too_many_requests_is_obeyed_and_no_failure(line):
     assert line.heard.names == []
 
 
-def test_a_connect_refused_without_a_known_reason_is_a_failed_one(line):
+def test_connect_refused_for_another_reason_is_a_failure(line):
     line.start()
     line.gateway.script("connect", line.gateway.refuse("500::Busy", reconnect="retry"))
     line.advance(5)
     assert line.heard.names == ["disconnected", "connectionPending", "connectionRestored", "reconnected"]
 
 
-# A server that forgets
+# Unknown clients
 
 
 @pytest.mark.parametrize("error", ["402::Unknown client", "402::session_unknown", "402:x:y", "402"])
-def test_a_forgotten_client_shakes_hands_and_catches_up_without_a_word(line, error):
+def test_unknown_client_is_renewed_without_lifecycle_events(line, error):
     chat = line.start()
     line.gateway.add("Message", "missed")
     line.gateway.script("connect", line.gateway.refuse(error, reconnect="handshake", interval=0))
@@ -337,7 +343,7 @@ def test_a_forgotten_client_shakes_hands_and_catches_up_without_a_word(line, err
     assert chat.state == "active"
 
 
-def test_the_advice_to_shake_hands_is_followed_whatever_the_error(line):
+def test_advice_handshake_is_followed_without_an_error_code(line):
     line.start()
     line.gateway.script("connect", line.gateway.refuse("", reconnect="handshake"))
     line.advance(3)
@@ -345,7 +351,7 @@ def test_the_advice_to_shake_hands_is_followed_whatever_the_error(line):
     assert line.heard.names == []
 
 
-def test_a_message_that_was_not_taken_is_sent_again_once_and_resolves(line):
+def test_message_of_unknown_client_is_sent_again_and_resolves(line):
     chat = line.start()
     line.gateway.script("sendMessage", line.gateway.refuse("402::session_unknown"))
     receipt = chat.send_message("hi")
@@ -359,19 +365,19 @@ def test_a_message_that_was_not_taken_is_sent_again_once_and_resolves(line):
     assert set(line.heard.names) == {"messageReceived"}
 
 
-def test_a_message_refused_twice_rejects(line):
+def test_message_refused_twice_is_rejected(line):
     chat = line.start()
     line.gateway.script("sendMessage", *[line.gateway.refuse(UNKNOWN)] * 5)
-    with pytest.raises(CommandRejected, match="does not know this client") as told:
+    with pytest.raises(CommandRejected, match="does not know this client") as rejected:
         chat.send_message("hi")
-    assert told.value.response.body["error"] == UNKNOWN
+    assert rejected.value.response.body["error"] == UNKNOWN
     assert len(line.gateway.all("sendMessage")) == 2
 
 
-def test_a_message_that_cannot_be_sent_again_rejects_and_the_connection_is_sought(line):
+def test_message_is_rejected_if_new_handshake_fails(line):
     chat = line.start()
     line.gateway.script("sendMessage", line.gateway.refuse(UNKNOWN))
-    line.gateway.script("handshake", NOBODY, NOBODY)
+    line.gateway.script("handshake", NO_RESPONSE, NO_RESPONSE)
     with pytest.raises(CommandRejected, match="refused"):
         chat.send_message("hi")
     assert line.heard.take() == ["disconnected", "connectionPending"]
@@ -380,10 +386,10 @@ def test_a_message_that_cannot_be_sent_again_rejects_and_the_connection_is_sough
     assert len(line.gateway.all("sendMessage")) == 1
 
 
-def test_a_message_is_not_sent_again_into_a_chat_that_is_over(line):
+def test_message_is_not_repeated_to_ended_chat(line):
     chat = line.start()
     line.gateway.script("sendMessage", line.gateway.refuse(UNKNOWN))
-    line.gateway.script("requestNotifications", line.gateway.taken(envelope(chatEnded=True)))
+    line.gateway.script("requestNotifications", line.gateway.accept(envelope(chatEnded=True)))
     with pytest.raises(CommandRejected, match="There is no active chat session"):
         chat.send_message("hi")
     assert chat.state == "ended"
@@ -391,7 +397,7 @@ def test_a_message_is_not_sent_again_into_a_chat_that_is_over(line):
 
 
 @pytest.mark.parametrize("command", ["sendCustomNotice", "updateUserData", "sendTyping"])
-def test_every_publish_survives_a_forgotten_client(line, command):
+def test_every_publish_of_unknown_client_is_repeated(line, command):
     chat = line.start()
     name = {"sendTyping": "startTyping", "updateUserData": "updateData"}.get(command, "customNotice")
     line.gateway.script(name, line.gateway.refuse(UNKNOWN))
@@ -399,7 +405,7 @@ def test_every_publish_survives_a_forgotten_client(line, command):
     assert len(line.gateway.all(name)) == 2
 
 
-def test_the_end_survives_a_forgotten_client(line):
+def test_end_chat_of_unknown_client_is_repeated(line):
     chat = line.start()
     line.gateway.script("disconnect", line.gateway.refuse(UNKNOWN))
     assert chat.command("endChat")
@@ -407,12 +413,12 @@ def test_the_end_survives_a_forgotten_client(line):
     assert line.gateway.names()[-2:] == ["disconnect", "bye"]
 
 
-def test_a_client_that_another_thread_has_renewed_meanwhile_is_not_given_up(line):
+def test_client_renewed_by_another_thread_is_kept(line):
     chat, outcomes = line.start(), []
 
     def forgotten_while_asked(message):
         line.gateway.script("sendMessage", line.gateway.refuse(UNKNOWN))
-        outcomes.append(chat.command("sendMessage", {"message": "hi"}).status)  # shakes hands for itself
+        outcomes.append(chat.command("sendMessage", {"message": "hi"}).status)  # makes a handshake of its own
         return line.gateway.refuse(UNKNOWN)(message)
 
     line.gateway.script("connect", line.gateway.refuse(UNKNOWN))
@@ -424,7 +430,7 @@ def test_a_client_that_another_thread_has_renewed_meanwhile_is_not_given_up(line
     assert line.heard.names == ["messageReceived"]
 
 
-def test_a_server_that_forgets_again_and_again_is_not_run_down(line):
+def test_server_that_drops_every_client_is_not_flooded(line):
     chat = line.start()
     line.gateway.script("connect", *[line.gateway.refuse(UNKNOWN)] * 200)
     line.advance(30)
@@ -433,86 +439,86 @@ def test_a_server_that_forgets_again_and_again_is_not_run_down(line):
     assert {"disconnected", "chatServerWentOffline"} <= set(line.heard.names)
 
 
-def test_a_request_for_missed_messages_that_fails_is_told_and_made_again(line):
+def test_failed_request_for_missed_messages_is_repeated(line):
     line.start()
     line.gateway.add("Message", "missed")
     line.gateway.script("connect", line.gateway.refuse(UNKNOWN))
-    line.gateway.script("requestNotifications", NOBODY)
+    line.gateway.script("requestNotifications", NO_RESPONSE)
     line.advance(5)
     assert line.heard.names[:2] == ["disconnected", "connectionPending"]
     assert line.heard.texts() == ["missed"]
     assert line.heard.names.count("reconnected") == 1
 
 
-def test_missed_messages_are_asked_for_again_while_the_chat_server_is_unavailable(line):
+def test_request_repeats_while_the_chat_server_is_unavailable(line):
     line.start()
     line.gateway.add("Message", "missed")
     line.gateway.script("connect", line.gateway.refuse(UNKNOWN))
-    line.gateway.script("requestNotifications", *[line.gateway.taken(envelope(statusCode=1))] * 3)
+    line.gateway.script("requestNotifications", *[line.gateway.accept(envelope(statusCode=1))] * 3)
     line.advance(12)
     assert line.gateway.moments("requestNotifications") == [0, 3, 6, 9]
     assert line.heard.texts() == ["missed"]
 
 
-def test_mute_server_with_a_known_client_is_asked_31_times(line):
+def test_silent_server_of_known_client_gets_31_requests(line):
     line.start()
     lost_at(line, 1)
-    line.gateway.script("requestNotifications", *[line.gateway.taken()] * 100)
+    line.gateway.script("requestNotifications", *[line.gateway.accept()] * 100)
     line.advance(600)
     assert len(line.gateway.all("requestNotifications")) == 31
     assert (line.chat.state, line.chat.health().failures) == ("active", 0)
 
 
-# A server that hangs up
+# A server that disconnects the client
 
 
-def hang_up(message):
+def disconnect_before_reply(message):
     return [
         {"channel": "/meta/disconnect", "successful": True},
         {"id": message["id"], "channel": "/meta/connect", "successful": True},
     ]
 
 
-def hang_up_alone(message):
+def disconnect_alone(message):
     return [{"channel": "/meta/disconnect"}]
 
 
-@pytest.mark.parametrize("farewell", [hang_up, hang_up_alone])
-def test_a_server_that_hangs_up_is_called_again_at_once(line, farewell):
+@pytest.mark.parametrize("disconnect", [disconnect_before_reply, disconnect_alone])
+def test_server_disconnect_is_followed_by_a_handshake_at_once(line, disconnect):
     chat = line.start()
     line.gateway.add("Message", "missed")
-    line.gateway.script("connect", farewell)
+    line.gateway.script("connect", disconnect)
     line.advance(3)
     assert line.heard.names == ["disconnected", "reconnected", "messageReceived"]
     assert line.gateway.names().count("handshake") == 2
     assert chat.state == "active"
 
 
-def test_a_server_that_hangs_up_again_and_again_is_not_run_down(line):
+def test_server_that_disconnects_repeatedly_is_not_flooded(line):
     line.start()
-    line.gateway.script("connect", *[hang_up] * 200)
+    line.gateway.script("connect", *[disconnect_before_reply] * 200)
     line.advance(30)
     assert line.gateway.names().count("handshake") < 30
 
 
-def test_a_server_that_hangs_up_and_is_gone_is_sought_and_found(line):
+def test_outage_after_server_disconnect_ends_with_active_chat(line):
     line.start()
-    line.gateway.script("connect", hang_up)
-    line.gateway.script("handshake", *[NOBODY] * 7)
+    line.gateway.script("connect", disconnect_before_reply)
+    line.gateway.script("handshake", *[NO_RESPONSE] * 7)
     line.advance(15)
     assert line.chat.state == "active"
     line.advance(60)
     assert line.chat.state == "active"
-    assert [name for name in line.heard.names if name not in UNTOLD] == [
+    assert [name for name in line.heard.names if name not in CONNECTION_EVENTS] == [
         "disconnected", "chatServerWentOffline", "chatServerBackOnline", "reconnected",
     ]  # fmt: skip
 
 
-# Leaving
+# End of the chat
 
 
 @pytest.mark.parametrize("failure", ["refused", "HTTP 500"])
-def test_an_end_that_is_refused_rejects_and_is_over_all_the_same(line, failure):
+def test_refused_end_chat_rejects_and_ends_the_chat(line, failure):
     chat = line.start()
     line.gateway.script(
         "disconnect", line.gateway.refuse("403::No") if failure == "refused" else HttpAnswer(status=500)
@@ -522,34 +528,38 @@ def test_an_end_that_is_refused_rejects_and_is_over_all_the_same(line, failure):
     assert line.heard.names == ["clientDisconnected", "ended"]
 
 
-def test_an_end_over_a_connection_that_is_gone_resolves(line):
+def test_end_chat_over_a_lost_connection_resolves(line):
     chat = line.start()
     lost_at(line, 50)
-    line.gateway.script("disconnect", NOBODY)
+    line.gateway.script("disconnect", NO_RESPONSE)
     line.advance(1)
     assert chat.command("endChat").status == "resolved"
-    assert [name for name in line.heard.names if name not in UNTOLD] == ["disconnected", "clientDisconnected", "ended"]
+    assert [name for name in line.heard.names if name not in CONNECTION_EVENTS] == [
+        "disconnected",
+        "clientDisconnected",
+        "ended",
+    ]
     assert "bye" not in line.gateway.names()
 
 
-def test_an_end_whose_client_cannot_be_renewed_resolves(line):
+def test_end_chat_resolves_if_client_cannot_be_renewed(line):
     chat = line.start()
     line.gateway.script("disconnect", line.gateway.refuse(UNKNOWN))
-    line.gateway.script("handshake", NOBODY)
+    line.gateway.script("handshake", NO_RESPONSE)
     assert chat.command("endChat").status == "resolved"
     assert (chat.state, line.heard.names[-1]) == ("ended", "ended")
     line.advance(60)
     assert line.heard.names[-1] == "ended"
 
 
-def test_a_farewell_that_nobody_answers_does_no_harm(line):
+def test_unanswered_bayeux_disconnect_changes_nothing(line):
     chat = line.start()
-    line.gateway.script("bye", NOBODY)
+    line.gateway.script("bye", NO_RESPONSE)
     assert chat.command("endChat")
     assert line.gateway.requests[-1].timeout == 2
 
 
-def test_closing_leaves_the_chat_to_be_restored_and_sends_nothing(line):
+def test_close_sends_nothing_and_keeps_the_chat(line):
     chat = line.start()
     before = len(line.gateway.sent)
     assert chat.close()
@@ -558,11 +568,11 @@ def test_closing_leaves_the_chat_to_be_restored_and_sends_nothing(line):
     assert line.store.load().session_data.secure_key == "k-1"
 
 
-# What the chat server says
+# Pushes of the chat server
 
 
 @pytest.mark.parametrize("limit", [0, 2, 5])
-def test_more_pushes_with_status_1_than_the_limit_go_offline_and_a_good_one_comes_back(line, limit):
+def test_pushes_with_status_1_over_the_limit_go_offline(line, limit):
     chat = line.start(pollExceptionLimit=limit)
     line.gateway.queue += [push(envelope(statusCode=1))] * (limit + 1)
     line.advance(1)
@@ -576,7 +586,7 @@ def test_more_pushes_with_status_1_than_the_limit_go_offline_and_a_good_one_come
     assert line.heard.take() == ["chatServerBackOnline", "connectionRestored", "messageReceived"]
 
 
-def test_a_good_push_between_two_bad_ones_begins_the_count_anew(line):
+def test_good_push_resets_count_of_failures(line):
     chat = line.start(pollExceptionLimit=1)
     for _ in range(3):
         line.gateway.queue.append(push(envelope(statusCode=1)))
@@ -586,12 +596,12 @@ def test_a_good_push_between_two_bad_ones_begins_the_count_anew(line):
     assert "chatServerWentOffline" not in line.heard.names
 
 
-def test_a_reconnect_does_not_end_what_the_chat_server_has_said(line):
+def test_reconnect_does_not_end_chat_server_offline(line):
     chat = line.start(pollExceptionLimit=1)
     line.gateway.queue += [push(envelope(statusCode=1))] * 2
     line.advance(1)
     lost_at(line, 1)
-    line.gateway.script("requestNotifications", *[line.gateway.taken(envelope(statusCode=1))] * 2)
+    line.gateway.script("requestNotifications", *[line.gateway.accept(envelope(statusCode=1))] * 2)
     line.advance(4)
     assert chat.state == "offline"
     assert line.heard.take() == ["connectionPending", "chatServerWentOffline", "disconnected", "reconnected"]
@@ -599,7 +609,7 @@ def test_a_reconnect_does_not_end_what_the_chat_server_has_said(line):
     assert line.heard.take() == ["chatServerBackOnline", "connectionRestored"]
 
 
-def test_a_push_with_status_1_says_nothing_else_that_is_believed(line):
+def test_push_with_status_1_changes_no_state_or_position(line):
     chat = line.start()
     line.gateway.queue.append(push(envelope(statusCode=1, chatEnded=True, nextPosition=99)))
     line.gateway.say("after it")
@@ -607,7 +617,7 @@ def test_a_push_with_status_1_says_nothing_else_that_is_believed(line):
     assert (chat.state, line.heard.texts()) == ("active", ["after it"])
 
 
-def test_a_refusal_that_ends_the_chat_is_told_as_an_error_first(line):
+def test_refusal_that_ends_the_chat_publishes_error_first(line):
     chat = line.start()
     gone = [{"code": 249, "advice": "gone"}]
     refusal = {"statusCode": 2, "chatId": "c-1", "chatEnded": True, "messages": [], "errors": gone}
@@ -618,7 +628,7 @@ def test_a_refusal_that_ends_the_chat_is_told_as_an_error_first(line):
     assert (chat.state, line.gateway.names()[-1]) == ("ended", "bye")
 
 
-def test_a_refusal_in_a_chat_that_goes_on_is_an_error_only(line):
+def test_refusal_in_a_chat_that_continues_publishes_error_only(line):
     chat = line.start()
     line.gateway.queue.append(push(envelope(statusCode=2, errors=[{"code": 100}])))
     line.advance(1)
@@ -637,7 +647,7 @@ def test_a_refusal_in_a_chat_that_goes_on_is_an_error_only(line):
         {"statusCode": 404, "message": "not here"},
     ],
 )
-def test_a_push_that_cannot_be_read_is_told_and_the_chat_goes_on(line, data):
+def test_unreadable_push_publishes_error_and_chat_continues(line, data):
     chat = line.start()
     line.gateway.queue.append(push(data))
     line.gateway.say("still here")
@@ -646,7 +656,7 @@ def test_a_push_that_cannot_be_read_is_told_and_the_chat_goes_on(line, data):
     assert chat.state == "active"
 
 
-def test_what_a_push_held_that_cannot_be_read_is_asked_for(line):
+def test_messages_of_an_unreadable_push_are_requested(line):
     line.start()
     line.gateway.add("Message", "held")
     line.gateway.queue.append(push({"error": 7}))
@@ -655,7 +665,7 @@ def test_what_a_push_held_that_cannot_be_read_is_asked_for(line):
     assert line.heard.texts() == ["held"]
 
 
-def test_refusals_of_what_the_user_asks_for_put_no_chat_offline(line):
+def test_refused_user_requests_do_not_set_chat_offline(line):
     chat = line.start()
     for _ in range(7):
         line.gateway.queue.append(push(envelope(statusCode=2, errors=[{"code": 204}])))
@@ -664,7 +674,7 @@ def test_refusals_of_what_the_user_asks_for_put_no_chat_offline(line):
     assert (line.heard.take().count("error"), chat.state, chat.health().failures) == (7, "active", 0)
 
 
-def test_pushes_that_come_twice_or_in_disorder_are_told_once_each(line):
+def test_doubled_or_unordered_pushes_are_published_once(line):
     chat = line.start()
     two, three, four = (event(number, text=str(number)) for number in (2, 3, 4))
     line.gateway.queue += [push(envelope(four)), push(envelope(three, two)), push(envelope(two, three, four))]
@@ -682,7 +692,7 @@ def test_new_keys_are_adopted_from_every_good_push(line):
     assert (sent["alias"], sent["secureKey"], sent["userId"], sent["chatId"]) == ("a-2", "k-2", "u-1", "c-1")
 
 
-def test_what_is_pushed_on_another_channel_is_not_ours(line):
+def test_push_on_another_channel_is_ignored(line):
     line.start()
     line.gateway.queue.append({"channel": "/service/chatV2/other", "data": envelope(chatEnded=True)})
     line.advance(2)
@@ -695,7 +705,7 @@ def test_what_is_pushed_on_another_channel_is_not_ours(line):
 @pytest.mark.parametrize(
     ("fault", "text"), [("refused", "403 Forbidden"), ("HTTP", "HTTP status 500"), ("garbage", "cannot be read")]
 )
-def test_a_publish_that_is_not_taken_rejects_and_publishes_nothing(line, fault, text):
+def test_refused_publish_rejects_without_events(line, fault, text):
     chat = line.start()
     answers = {"refused": line.gateway.refuse("403::Forbidden"), "HTTP": HttpAnswer(status=500), "garbage": b"<html>"}
     line.gateway.script("sendMessage", answers[fault])
@@ -706,9 +716,9 @@ def test_a_publish_that_is_not_taken_rejects_and_publishes_nothing(line, fault, 
     assert len(line.gateway.all("sendMessage")) == 1
 
 
-def test_a_publish_without_an_answer_rejects_and_is_told_as_disconnected_until_the_next_answer(line):
+def test_publish_without_answer_is_disconnected_until_a_connect(line):
     chat = line.start()
-    line.gateway.script("sendMessage", NOBODY)
+    line.gateway.script("sendMessage", NO_RESPONSE)
     with pytest.raises(CommandRejected, match="connection refused"):
         chat.send_message("hi")
     assert line.heard.take() == ["disconnected"]
@@ -716,7 +726,7 @@ def test_a_publish_without_an_answer_rejects_and_is_told_as_disconnected_until_t
     assert line.heard.take() == ["reconnected"]
 
 
-def test_a_send_while_disconnected_is_made_before_reconnecting(line):
+def test_send_while_disconnected_is_sent_before_reconnect(line):
     chat = line.start()
     lost_at(line, 3)
     line.advance(1)
@@ -728,23 +738,23 @@ def test_a_send_while_disconnected_is_made_before_reconnecting(line):
 
 
 @pytest.mark.parametrize("reply", [{"successful": True}, {"successful": True, "id": None}])
-def test_an_acknowledgement_without_an_id_counts(line, reply):
+def test_acknowledgement_without_id_is_accepted(line, reply):
     chat = line.start()
     line.gateway.script("sendMessage", lambda message: [{**reply, "channel": message["channel"]}])
     assert chat.send_message("hi").status == "sent"
 
 
-def test_the_acknowledgement_of_another_message_does_not_count(line):
+def test_acknowledgement_of_other_message_is_not_accepted(line):
     chat = line.start()
     line.gateway.script("sendMessage", lambda message: [{"id": "1", "channel": message["channel"], "successful": True}])
     with pytest.raises(CommandRejected, match="no reply to message"):
         chat.send_message("hi")
 
 
-# Several things at once, played in one thread: what another thread would do happens inside a request
+# Concurrency in one thread: the action of another thread is performed inside a request
 
 
-def test_a_connect_that_comes_home_after_another_thread_has_shaken_hands_is_only_listened_to(line):
+def test_old_connect_after_a_new_handshake_counts_for_pushes(line):
     chat = line.start()
     unknown = line.gateway.refuse(UNKNOWN, reconnect="handshake")
 
@@ -761,7 +771,7 @@ def test_a_connect_that_comes_home_after_another_thread_has_shaken_hands_is_only
     assert line.gateway.all("connect")[-1]["clientId"] == "client-2"
 
 
-def test_two_messages_that_both_were_not_taken_are_both_sent_again_and_one_connection_goes_on(line):
+def test_two_messages_of_unknown_client_are_both_sent_again(line):
     chat = line.start()
 
     def meanwhile(message):
@@ -779,13 +789,13 @@ def test_two_messages_that_both_were_not_taken_are_both_sent_again_and_one_conne
     assert {round(later - sooner, 3) for sooner, later in pairwise(moments)} == {0.5}
 
 
-def test_a_handshake_that_fails_beside_one_that_went_well_does_no_harm(line):
+def test_failed_handshake_beside_a_good_one_changes_nothing(line):
     chat = line.start()
 
     def meanwhile(message):
         line.gateway.script("sendMessage", line.gateway.refuse(UNKNOWN))
         assert chat.send_message("second").status == "sent"
-        raise NOBODY
+        raise NO_RESPONSE
 
     line.gateway.script("sendMessage", line.gateway.refuse(UNKNOWN))
     line.gateway.script("handshake", meanwhile)
@@ -796,32 +806,32 @@ def test_a_handshake_that_fails_beside_one_that_went_well_does_no_harm(line):
     assert line.heard.texts() == ["second"]
 
 
-@pytest.mark.parametrize("answer", ["nobody", "taken", "refused"])
-def test_an_end_that_the_server_tells_first_settles_by_its_own_answer(line, answer):
+@pytest.mark.parametrize("answer", ["no response", "accepted", "refused"])
+def test_end_chat_with_pushed_end_settles_by_own_response(line, answer):
     chat = line.start()
 
     def meanwhile(message):
         line.gateway.queue.append(push(envelope(chatEnded=True)))
         line.advance(1)
         assert chat.state == "ended"
-        if answer == "nobody":
-            raise NOBODY
-        return (line.gateway.taken() if answer == "taken" else line.gateway.refuse("404::Gone"))(message)
+        if answer == "no response":
+            raise NO_RESPONSE
+        return (line.gateway.accept() if answer == "accepted" else line.gateway.refuse("404::Gone"))(message)
 
     line.gateway.script("disconnect", meanwhile)
     assert chat.command("endChat").status == ("rejected" if answer == "refused" else "resolved")
     assert line.heard.names == ["clientDisconnected", "ended"]
 
 
-def test_an_end_on_its_way_to_a_new_client_that_finds_the_chat_over_resolves(line):
+def test_end_chat_waiting_for_handshake_resolves_if_ended(line):
     chat = line.start()
     line.gateway.script("disconnect", line.gateway.refuse(UNKNOWN))
-    line.gateway.script("requestNotifications", line.gateway.taken(envelope(chatEnded=True)))
+    line.gateway.script("requestNotifications", line.gateway.accept(envelope(chatEnded=True)))
     assert chat.command("endChat").status == "resolved"
     assert line.heard.names == ["clientDisconnected", "ended"]
 
 
-def test_closing_while_a_message_waits_for_a_handshake_rejects_it(line):
+def test_close_rejects_a_message_waiting_for_a_handshake(line):
     chat = line.start()
 
     def closing(message):
@@ -834,14 +844,14 @@ def test_closing_while_a_message_waits_for_a_handshake_rejects_it(line):
     assert len(line.gateway.all("sendMessage")) == 1
 
 
-def test_a_new_client_that_is_forgotten_before_it_can_ask_is_told_as_a_lost_connection(line):
+def test_new_client_dropped_before_its_request_is_a_loss(line):
     line.start()
     line.gateway.add("Message", "missed")
     line.gateway.script("connect", line.gateway.refuse(UNKNOWN))
     line.gateway.script("requestNotifications", line.gateway.refuse(UNKNOWN))
     line.advance(5)
     assert line.gateway.names().count("handshake") == 3
-    assert [name for name in line.heard.names if name not in UNTOLD] == [
+    assert [name for name in line.heard.names if name not in CONNECTION_EVENTS] == [
         "disconnected",
         "reconnected",
         "messageReceived",
@@ -852,7 +862,7 @@ def test_a_new_client_that_is_forgotten_before_it_can_ask_is_told_as_a_lost_conn
 
 
 @pytest.mark.parametrize("where", ["handshake", "requestChat", "connect"])
-def test_a_start_that_the_user_interrupts_is_given_up(line, where):
+def test_interrupted_start_returns_to_idle(line, where):
     line.gateway.script(where, KeyboardInterrupt())
     chat = line.open()
     with pytest.raises(KeyboardInterrupt):
@@ -861,7 +871,7 @@ def test_a_start_that_the_user_interrupts_is_given_up(line, where):
     assert chat.start_chat(nickname="Jonny")
 
 
-def test_an_interrupted_message_leaves_the_connection_alive(line):
+def test_interrupted_message_keeps_the_connection(line):
     chat = line.start()
     line.gateway.script("sendMessage", line.gateway.refuse(UNKNOWN))
     line.gateway.script("handshake", KeyboardInterrupt())
@@ -873,7 +883,7 @@ def test_an_interrupted_message_leaves_the_connection_alive(line):
 
 
 @pytest.mark.parametrize("where", ["disconnect", "handshake"])
-def test_an_interrupted_end_is_an_end(line, where):
+def test_interrupted_end_chat_ends_chat(line, where):
     chat = line.start()
     if where == "handshake":
         line.gateway.script("disconnect", line.gateway.refuse(UNKNOWN))

@@ -1,15 +1,15 @@
-"""A saved chat is taken up again: handshake, request for notifications, and the first push decides."""
+"""Check the restore of a saved chat: handshake, request for notifications, and the first push, which decides."""
 
 from __future__ import annotations
 
 import pytest
 
-from tests.cometd.gateway import NOBODY, UNKNOWN, envelope, event, push
-from webchat_fsm.wire.request import HttpAnswer
+from tests.cometd.gateway import NO_RESPONSE, UNKNOWN, envelope, event, push
+from webchat_fsm._wire.request import HttpAnswer
 
 
 def leave(line, *said: str, **config) -> None:
-    """A chat with some messages, left orderly; the next service is there, not opened."""
+    """Hold a chat with some messages and close its service; make the next service without opening it."""
     line.start(**config)
     for text in said:
         line.gateway.say(text)
@@ -17,7 +17,7 @@ def leave(line, *said: str, **config) -> None:
     line.again(**config)
 
 
-def test_a_restore_brings_the_transcript_and_marks_it(line):
+def test_restored_transcript_is_published_as_restoring(line):
     leave(line, "one", "two")
     line.chat.open()
     assert line.chat.state == "active"
@@ -31,7 +31,7 @@ def test_a_restore_brings_the_transcript_and_marks_it(line):
     assert (request["transcriptPosition"], request["message"], request["secureKey"]) == (1, "", "k-1")
 
 
-def test_what_comes_after_a_restore_is_not_marked(line):
+def test_message_after_restore_is_not_marked_as_restoring(line):
     leave(line, "one")
     line.chat.open()
     line.gateway.say("two")
@@ -40,15 +40,15 @@ def test_what_comes_after_a_restore_is_not_marked(line):
     assert not line.heard.last("messageReceived").restoring
 
 
-def test_a_restore_in_whose_own_answer_the_transcript_stands(line):
+def test_transcript_in_the_restore_response_is_published(line):
     leave(line)
-    line.gateway.script("requestNotifications", line.gateway.taken(envelope(event(1, text="one")), before=True))
+    line.gateway.script("requestNotifications", line.gateway.accept(envelope(event(1, text="one")), before=True))
     line.chat.open()
     assert line.heard.names == ["ready", "restored", "messageReceived"]
     assert line.chat.state == "active"
 
 
-def test_a_session_left_for_the_restore_timeout_is_too_old_and_nothing_is_sent(line):
+def test_restore_after_the_timeout_sends_nothing(line):
     line.start()
     before = len(line.gateway.sent)
     line.again(away=60.0).open()
@@ -56,13 +56,13 @@ def test_a_session_left_for_the_restore_timeout_is_too_old_and_nothing_is_sent(l
     assert (line.chat.state, line.store.load(), len(line.gateway.sent)) == ("idle", None, before)
 
 
-def test_a_session_left_for_a_moment_less_is_restored(line):
+def test_restore_just_before_the_timeout_succeeds(line):
     line.start()
     line.again(away=59.9).open()
     assert line.chat.state == "active"
 
 
-def test_where_the_process_died_the_last_good_connect_counts(line, webchat_timeline):
+def test_restore_of_dead_process_succeeds_within_timeout(line, webchat_timeline):
     chat = line.start()
     line.advance(100)
     webchat_timeline.driver.detach(chat._engine, 0)
@@ -71,29 +71,29 @@ def test_where_the_process_died_the_last_good_connect_counts(line, webchat_timel
     assert line.chat.state == "active"
 
 
-def test_where_the_process_died_in_an_outage_the_last_good_connect_is_long_ago(line, webchat_timeline):
+def test_time_away_counts_from_the_last_good_connect(line, webchat_timeline):
     chat = line.start()
-    line.gateway.script("connect", *[NOBODY] * 99)
+    line.gateway.script("connect", *[NO_RESPONSE] * 99)
     line.advance(30)
     webchat_timeline.driver.detach(chat._engine, 0)
-    line.advance(31)
+    line.advance(36)  # 66 s after the last good connect: 60 s, and 5 s as the process has died
     line.client().open()
     assert line.heard.names == ["ready", "restoreTimeout"]
 
 
 @pytest.mark.parametrize("code", [0, 2])
-def test_a_chat_found_ended_is_too_late(line, code):
+def test_restore_of_ended_chat_is_a_restore_timeout(line, code):
     leave(line)
-    line.gateway.script("requestNotifications", line.gateway.taken(envelope(chatEnded=True, statusCode=code)))
+    line.gateway.script("requestNotifications", line.gateway.accept(envelope(chatEnded=True, statusCode=code)))
     line.chat.open()
     assert line.heard.names == ["ready", "restoreTimeout"]
     assert (line.chat.state, line.store.load()) == ("idle", None)
     assert line.gateway.names()[-1] == "bye"
 
 
-def test_a_chat_server_that_is_unavailable_restores_offline_and_brings_the_transcript_later(line):
+def test_restore_at_an_unavailable_server_is_offline(line):
     leave(line, "one")
-    unavailable = line.gateway.taken(envelope(statusCode=1))
+    unavailable = line.gateway.accept(envelope(statusCode=1))
     line.gateway.script("requestNotifications", unavailable, unavailable)
     line.chat.open()
     assert (line.chat.state, line.heard.take()) == ("offline", ["ready", "restored", "restoredOffline"])
@@ -106,26 +106,26 @@ def test_a_chat_server_that_is_unavailable_restores_offline_and_brings_the_trans
     assert {one["data"]["transcriptPosition"] for one in line.gateway.all("requestNotifications")} == {1}
 
 
-def test_a_client_restored_offline_keeps_its_connection_alive(line):
+def test_chat_restored_offline_continues_to_connect(line):
     leave(line)
-    line.gateway.script("requestNotifications", *[line.gateway.taken(envelope(statusCode=1))] * 5)
+    line.gateway.script("requestNotifications", *[line.gateway.accept(envelope(statusCode=1))] * 5)
     line.chat.open()
     before = len(line.gateway.all("connect"))
     line.advance(2)
     assert len(line.gateway.all("connect")) > before
 
 
-def test_a_chat_restored_offline_can_be_ended(line):
+def test_chat_restored_offline_can_be_ended(line):
     leave(line)
-    line.gateway.script("requestNotifications", line.gateway.taken(envelope(statusCode=1)))
+    line.gateway.script("requestNotifications", line.gateway.accept(envelope(statusCode=1)))
     line.chat.open()
     line.heard.take()
     line.chat.end_chat()
     assert line.heard.names == ["clientDisconnected", "ended"]
 
 
-@pytest.mark.parametrize("failure", [NOBODY, HttpAnswer(status=500), "refused"])
-def test_five_failed_handshakes_fail_the_restore_and_keep_what_is_saved(line, failure):
+@pytest.mark.parametrize("failure", [NO_RESPONSE, HttpAnswer(status=500), "refused"])
+def test_five_failed_handshakes_fail_the_restore(line, failure):
     leave(line)
     line.gateway.times.clear()
     line.gateway.sent.clear()
@@ -138,22 +138,22 @@ def test_five_failed_handshakes_fail_the_restore_and_keep_what_is_saved(line, fa
     assert line.chat.state == "active"
 
 
-@pytest.mark.parametrize("answer", [NOBODY, "mute"])
-def test_a_restore_without_an_answer_fails_and_keeps_what_is_saved(line, answer):
+@pytest.mark.parametrize("answer", [NO_RESPONSE, "mute"])
+def test_restore_without_an_answer_keeps_the_saved_chat(line, answer):
     leave(line)
-    line.gateway.script("requestNotifications", line.gateway.taken() if answer == "mute" else answer)
+    line.gateway.script("requestNotifications", line.gateway.accept() if answer == "mute" else answer)
     line.chat.open()
     assert line.heard.names == ["ready", "restoreFailed"]
     assert line.store.load() is not None
 
 
 @pytest.mark.parametrize("answer", [HttpAnswer(status=500), "refused", "unreadable", "statusCode 2"])
-def test_a_restore_answered_badly_is_told_as_an_error_too(line, answer):
+def test_restore_with_bad_response_publishes_error(line, answer):
     leave(line)
     answers = {
         "refused": line.gateway.refuse("403::No"),
-        "unreadable": line.gateway.taken("what?"),
-        "statusCode 2": line.gateway.taken(envelope(statusCode=2, errors=[{"code": 100}])),
+        "unreadable": line.gateway.accept("what?"),
+        "statusCode 2": line.gateway.accept(envelope(statusCode=2, errors=[{"code": 100}])),
     }
     line.gateway.script("requestNotifications", answers[answer] if isinstance(answer, str) else answer)
     line.chat.open()
@@ -162,7 +162,7 @@ def test_a_restore_answered_badly_is_told_as_an_error_too(line, answer):
 
 
 @pytest.mark.parametrize("where", ["requestNotifications", "connect"])
-def test_a_client_forgotten_in_the_midst_of_a_restore_asks_once_more(line, where):
+def test_unknown_client_repeats_request_of_restore_once(line, where):
     leave(line, "one")
     line.gateway.script(where, line.gateway.refuse(UNKNOWN))
     line.chat.open()
@@ -172,7 +172,7 @@ def test_a_client_forgotten_in_the_midst_of_a_restore_asks_once_more(line, where
 
 
 @pytest.mark.parametrize("where", ["requestNotifications", "connect"])
-def test_a_client_forgotten_twice_fails_the_restore(line, where):
+def test_client_unknown_twice_fails_the_restore(line, where):
     leave(line)
     line.gateway.script(where, *[line.gateway.refuse(UNKNOWN)] * 9)
     line.chat.open()
@@ -180,27 +180,27 @@ def test_a_client_forgotten_twice_fails_the_restore(line, where):
     assert len(line.gateway.all("requestNotifications")) == 2
 
 
-def test_a_session_of_another_gateway_is_not_asked_for(line):
+def test_session_of_another_gateway_is_not_restored(line):
     line.start()
     cometd = {"enabled": True, "cometURL": "http://elsewhere.test/cometd", "apiURL": "http://elsewhere.test/files"}
     line.again(cometD=cometd).open()
     assert (line.chat.state, line.heard.names) == ("idle", ["ready"])
 
 
-def test_a_restored_chat_goes_on_like_another(stage):
-    stage.start()
-    stage.agent().say("before")
-    stage.advance(1)
-    chat = stage.away(5.0)
+def test_restored_chat_sends_and_receives(env):
+    env.start()
+    env.agent().say("before")
+    env.advance(1)
+    chat = env.away(5.0)
     assert chat.state == "active"
     chat.send_message("after")
-    stage.advance(1)
-    assert stage.heard.texts() == ["before", "after"]
+    env.advance(1)
+    assert env.heard.texts() == ["before", "after"]
     chat.end_chat()
     assert chat.state == "ended"
 
 
-def test_a_push_that_comes_before_its_transcript_does_not_come_twice(line):
+def test_push_before_transcript_is_delivered_once(line):
     leave(line, "one")
     line.gateway.queue.append(push(envelope(line.gateway.transcript[1])))
     line.chat.open()

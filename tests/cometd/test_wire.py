@@ -1,4 +1,4 @@
-"""The dialect alone: calls become Bayeux messages, and whatever comes back becomes a reply."""
+"""Check the CometD dialect alone: calls become Bayeux messages, and every response becomes a reply."""
 
 from __future__ import annotations
 
@@ -10,16 +10,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.cometd.gateway import CHANNEL, KEYS, envelope, event, push
+from tests.limits import examples
+from tests.wire.asked import asked
 from webchat_fsm import Config
-from webchat_fsm.core.facts import Verdict
-from webchat_fsm.lifecycle.effects import Call
-from webchat_fsm.lifecycle.words import SessionData
-from webchat_fsm.wire.cometd import YEAR, CometD
-from webchat_fsm.wire.request import HttpAnswer
+from webchat_fsm._core.effects import Call, LinkCall
+from webchat_fsm._core.inputs import ResponseKind
+from webchat_fsm._model import SessionData
+from webchat_fsm._wire.cometd import YEAR, CometD
+from webchat_fsm._wire.request import HttpAnswer
 
 URL = "https://gms.example/genesys/cometd"
 SESSION = SessionData(session_id="c-1", secure_key="k-1", alias="a-1", user_id="u-1")
-LINKED = {"client_id": "client-1", "id": "7", "position": 3}
+LINKED = LinkCall(client_id="client-1", id="7")
 COMMON = {"chatId": "c-1", "alias": "a-1", "secureKey": "k-1", "userId": "u-1"}
 
 
@@ -29,7 +31,7 @@ def dialect(**more) -> CometD:
 
 
 def call(operation: str, **fields) -> Call:
-    return Call(operation=operation, fields={**LINKED, **fields}, session_data=SESSION)
+    return asked(operation, SESSION, LINKED, **fields)
 
 
 def sent(operation: str, wire: CometD | None = None, **fields):
@@ -40,7 +42,7 @@ def sent(operation: str, wire: CometD | None = None, **fields):
 
 def replied(operation: str, body, status: int = 200, **fields):
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return dialect().reply(call(operation, hold=None, usual=30.0, **fields), HttpAnswer(status=status, body=raw))
+    return dialect().reply(call(operation, **fields), HttpAnswer(status=status, body=raw), URL)
 
 
 def ack(channel: str = CHANNEL, **more):
@@ -58,7 +60,7 @@ def ack(channel: str = CHANNEL, **more):
         ("disconnect", {}, "/", 3.0),
     ],
 )
-def test_each_message_goes_to_its_url_and_is_waited_for_so_long(slash, operation, fields, path, timeout):
+def test_message_is_sent_to_its_url_with_its_timeout(slash, operation, fields, path, timeout):
     request, message = sent(operation, dialect(cometD={"cometURL": URL + slash}), **fields)
     assert (request.method, request.url, request.timeout) == ("POST", URL + path, timeout)
     assert request.content_type == "application/json;charset=UTF-8"
@@ -66,7 +68,7 @@ def test_each_message_goes_to_its_url_and_is_waited_for_so_long(slash, operation
     assert not request.repeatable
 
 
-def test_meta_messages_name_the_client_and_nothing_of_the_chat():
+def test_meta_message_names_client_without_chat_data():
     assert sent("connect", hold=0.0, usual=30.0)[1] == {
         "id": "7", "channel": "/meta/connect", "clientId": "client-1", "connectionType": "long-polling",
         "advice": {"timeout": 0},
@@ -81,19 +83,23 @@ def test_meta_messages_name_the_client_and_nothing_of_the_chat():
         ("send", {"message": "hi"}, {"operation": "sendMessage", "message": "hi", "messageType": "text"}),
         (
             "send",
-            {"message": "hi", "type": "html", "parentMessageID": 17},
+            {"message": "hi", "message_type": "html", "parent_message_id": 17},
             {
                 "operation": "sendMessage", "message": "hi", "messageType": "html",
                 "eventAttributes": {"general-properties": {"related-event-id": "17"}},
             },
         ),
-        ("startTyping", {"message": "h"}, {"operation": "startTyping", "transcriptPosition": 3, "message": "h"}),
-        ("stopTyping", {}, {"operation": "stopTyping", "transcriptPosition": 3, "message": ""}),
+        (
+            "startTyping",
+            {"preview": "h", "position": 3},
+            {"operation": "startTyping", "transcriptPosition": 3, "message": "h"},
+        ),
+        ("stopTyping", {"position": 3}, {"operation": "stopTyping", "transcriptPosition": 3, "message": ""}),
         ("updateData", {"user_data": {"a": {"b": 1}}}, {"operation": "updateData", "userData": {"a": {"b": 1}}}),
         ("customNotice", {"message": ""}, {"operation": "customNotice", "message": ""}),
         (
             "customNotice",
-            {"message": "{}", "eventAttributes": '{"purpose": "x"}'},
+            {"message": "{}", "event_attributes": '{"purpose": "x"}'},
             {"operation": "customNotice", "message": "{}", "eventAttributes": {"purpose": "x"}},
         ),
         (
@@ -104,12 +110,12 @@ def test_meta_messages_name_the_client_and_nothing_of_the_chat():
         ("disconnect", {}, {"operation": "disconnect"}),
     ],
 )  # fmt: skip
-def test_what_is_published(operation, fields, data):
+def test_publish_has_the_data_of_its_operation(operation, fields, data):
     _, message = sent(operation, **fields)
     assert message == {"id": "7", "channel": CHANNEL, "clientId": "client-1", "data": {**COMMON, **data}}
 
 
-def test_a_start_names_every_field_of_the_form_and_the_endpoint():
+def test_start_has_every_form_field_and_endpoint():
     given_form = {"nickname": "Jonny", "firstname": "Johnathan", "email": "jon@mail.com"}
     _, message = sent("start", dialect(endpoint="Support"), form=given_form, user_data={"page": "/help", "n": 1})
     assert message["data"] == {
@@ -120,34 +126,34 @@ def test_a_start_names_every_field_of_the_form_and_the_endpoint():
     assert "endpoint" not in sent("start", form={}, user_data={})[1]["data"]
 
 
-def test_user_data_of_any_type_can_travel():
+def test_user_data_of_any_type_is_sent_as_text():
     _, message = sent("updateData", user_data={"when": complex(1, 2)})
     assert message["data"]["userData"] == {"when": "(1+2j)"}
 
 
-def test_another_channel():
+def test_configured_channel_is_used_for_sends_and_pushes():
     wire = dialect(cometD={"channel": "/service/chatV2/sales"})
     assert sent("disconnect", wire)[1]["channel"] == "/service/chatV2/sales"
     body = json.dumps([ack("/service/chatV2/sales"), {"channel": "/service/chatV2/sales", "data": envelope()}]).encode()
-    assert len(wire.reply(call("disconnect"), HttpAnswer(status=200, body=body)).pushes) == 1
+    assert len(wire.reply(call("disconnect"), HttpAnswer(status=200, body=body), URL).pushes) == 1
 
 
 # Answers
 
 
-def test_a_handshake_brings_a_client_and_advice_in_seconds():
+def test_handshake_reply_has_client_and_advice_in_seconds():
     advice = {"reconnect": "retry", "interval": 250, "timeout": 30000}
     reply = replied("handshake", [ack("/meta/handshake", clientId="x", advice=advice)])
-    assert (reply.verdict, reply.link.client_id, reply.link.interval, reply.link.timeout) == (
-        Verdict.GOOD,
+    assert (reply.kind, reply.link.client_id, reply.link.interval, reply.link.timeout) == (
+        ResponseKind.GOOD,
         "x",
         0.25,
         30.0,
     )
 
 
-def test_a_handshake_without_a_client_is_none():
-    assert replied("handshake", [ack("/meta/handshake")]).verdict is Verdict.REFUSED
+def test_handshake_reply_without_client_is_refused():
+    assert replied("handshake", [ack("/meta/handshake")]).kind is ResponseKind.REFUSED
 
 
 @pytest.mark.parametrize(
@@ -164,32 +170,32 @@ def test_a_handshake_without_a_client_is_none():
         ({"interval": 10**400, "timeout": 1e300}, YEAR, 3600.0),
     ],
 )
-def test_advice_of_any_kind_is_read_with_care(given_advice, interval, timeout):
+def test_odd_advice_numbers_are_ignored_or_bounded(given_advice, interval, timeout):
     link = replied("connect", [ack("/meta/connect", advice=given_advice)]).link
-    assert (link.interval, link.timeout, link.hung_up) == (interval, timeout, False)
+    assert (link.interval, link.timeout, link.disconnected) == (interval, timeout, False)
 
 
 @pytest.mark.parametrize(
-    ("operation", "reply", "verdict"),
+    ("operation", "reply", "kind"),
     [
-        ("send", {"error": "402::Unknown client"}, Verdict.UNKNOWN_CLIENT),
-        ("send", {"error": "402::session_unknown"}, Verdict.UNKNOWN_CLIENT),
-        ("connect", {"error": "402"}, Verdict.UNKNOWN_CLIENT),
-        ("connect", {"advice": {"reconnect": "handshake"}}, Verdict.UNKNOWN_CLIENT),
-        ("connect", {"error": "500::Busy"}, Verdict.REFUSED),
-        ("send", {"error": "4020::Other"}, Verdict.REFUSED),
-        ("send", {"error": 402}, Verdict.UNKNOWN_CLIENT),
-        ("send", {"error": None, "advice": {"reconnect": "handshake"}}, Verdict.REFUSED),
-        ("handshake", {"error": "402::Unknown client"}, Verdict.REFUSED),
-        ("send", {"error": "9" * 5000 + "::what a number"}, Verdict.REFUSED),
+        ("send", {"error": "402::Unknown client"}, ResponseKind.UNKNOWN_CLIENT),
+        ("send", {"error": "402::session_unknown"}, ResponseKind.UNKNOWN_CLIENT),
+        ("connect", {"error": "402"}, ResponseKind.UNKNOWN_CLIENT),
+        ("connect", {"advice": {"reconnect": "handshake"}}, ResponseKind.UNKNOWN_CLIENT),
+        ("connect", {"error": "500::Busy"}, ResponseKind.REFUSED),
+        ("send", {"error": "4020::Other"}, ResponseKind.REFUSED),
+        ("send", {"error": 402}, ResponseKind.UNKNOWN_CLIENT),
+        ("send", {"error": None, "advice": {"reconnect": "handshake"}}, ResponseKind.REFUSED),
+        ("handshake", {"error": "402::Unknown client"}, ResponseKind.REFUSED),
+        ("send", {"error": "9" * 5000 + "::what a number"}, ResponseKind.REFUSED),
     ],
 )
-def test_refusals_are_told_apart_by_their_number(operation, reply, verdict):
+def test_refusal_kind_depends_on_error_number(operation, reply, kind):
     channel = {"send": CHANNEL, "connect": "/meta/connect", "handshake": "/meta/handshake"}[operation]
-    told = replied(operation, [{"id": "7", "channel": channel, "successful": False, **reply}])
-    assert told.verdict is verdict
-    assert told.error is not None
-    assert str(told.error).startswith(f"{operation}: ")
+    read = replied(operation, [{"id": "7", "channel": channel, "successful": False, **reply}])
+    assert read.kind is kind
+    assert read.error is not None
+    assert str(read.error).startswith(f"{operation}: ")
 
 
 @pytest.mark.parametrize(
@@ -207,39 +213,39 @@ def test_refusals_are_told_apart_by_their_number(operation, reply, verdict):
         b"[" * 100_000,
     ],
 )
-def test_an_answer_without_a_reply_names_what_is_missing(body):
+def test_response_without_a_reply_is_unreadable(body):
     reply = replied("send", body)
-    assert reply.verdict is Verdict.BAD
+    assert reply.kind is ResponseKind.BAD
     assert str(reply.error).startswith("send: the server's answer cannot be read: ")
 
 
 @pytest.mark.parametrize("status", [201, 204, 302, 400, 403, 404, 500, 503])
-def test_any_other_http_status_is_a_bad_answer(status):
+def test_http_status_other_than_200_is_bad(status):
     reply = replied("send", [ack()], status)
-    assert (reply.verdict, reply.response.status, reply.pushes) == (Verdict.BAD, status, ())
+    assert (reply.kind, reply.response.status, reply.pushes) == (ResponseKind.BAD, status, ())
 
 
 @pytest.mark.parametrize("before", [True, False])
-def test_pushes_stand_before_or_after_the_reply(before):
-    news = push(envelope(event(1, text="hi")))
-    reply = replied("send", [news, ack()] if before else [ack(), news])
-    assert [one.arrivals[0].message.text for one in reply.pushes] == ["hi"]
+def test_push_before_or_after_the_reply_is_read(before):
+    pushed = push(envelope(event(1, text="hi")))
+    reply = replied("send", [pushed, ack()] if before else [ack(), pushed])
+    assert [one.received[0].message.text for one in reply.pushes] == ["hi"]
     assert reply.pushes[0].session_data == SESSION
 
 
-def test_the_keys_that_a_push_leaves_out_stay():
+def test_keys_missing_from_push_keep_their_values():
     reply = replied("send", [ack(), push({"statusCode": 0, "alias": "a-2", "messages": []})])
     assert reply.pushes[0].session_data == msgspec.structs.replace(SESSION, alias="a-2")
 
 
-def test_one_object_instead_of_an_array_is_understood():
+def test_single_object_instead_of_array_is_read():
     assert replied("send", ack()).good
 
 
-def test_the_farewell_of_a_server_stands_alone_or_beside_the_reply():
-    assert replied("connect", [{"channel": "/meta/disconnect"}]).link.hung_up
+def test_server_disconnect_alone_or_beside_a_reply_is_read():
+    assert replied("connect", [{"channel": "/meta/disconnect"}]).link.disconnected
     both = replied("connect", [push(envelope()), {"channel": "/meta/disconnect"}, ack("/meta/connect")])
-    assert (both.link.hung_up, len(both.pushes)) == (True, 1)
+    assert (both.link.disconnected, len(both.pushes)) == (True, 1)
 
 
 NAMES = """id channel successful error advice data clientId statusCode messages index from type interval timeout"""
@@ -272,14 +278,14 @@ OPERATIONS = st.sampled_from(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(
     operation=OPERATIONS,
     body=(JSON | NEARLY_RIGHT).map(lambda value: json.dumps(value).encode()) | st.binary(max_size=60),
 )
-def test_whatever_a_server_says_there_is_a_reply(operation, body):
-    reply = replied(operation, body, then="", given={}, attempt=1)
-    assert isinstance(reply.verdict, Verdict)
-    assert all(isinstance(one.verdict, Verdict) for one in reply.pushes)
+def test_any_response_gives_a_reply(operation, body):
+    reply = replied(operation, body)
+    assert isinstance(reply.kind, ResponseKind)
+    assert all(isinstance(one.kind, ResponseKind) for one in reply.pushes)
     if reply.good and operation == "handshake":
         assert reply.link.client_id

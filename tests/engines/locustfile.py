@@ -1,4 +1,4 @@
-"""Users of Locust, each of which holds one whole chat after the other."""
+"""Defines users for Locust, each of which holds one chat after another."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CONFIG = json.loads(os.environ["CHAT_CONFIG"])
 
 
 class Customer(User):
-    """Counts a chat as a request; one that did not go as it should is a failure."""
+    """Reports each chat to Locust as a request; an undelivered message or a chat not ended is a failure."""
 
     wait_time = constant(0.1)
 
@@ -22,9 +22,9 @@ class Customer(User):
     def chat(self) -> None:
         began, fault = time.monotonic(), None
         try:
-            told = whole_chat(CONFIG, "from Locust")
-            if not (told["delivered"] and told["state"] == "ended"):
-                fault = AssertionError(f"{told}")
+            result = whole_chat(CONFIG, "from Locust")
+            if not (result["delivered"] and result["state"] == "ended"):
+                fault = AssertionError(f"{result}")
         except Exception as error:
             fault = error
         took = (time.monotonic() - began) * 1000

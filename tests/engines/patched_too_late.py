@@ -1,4 +1,4 @@
-"""A child process: a service is made, and only then are its threads replaced. Says what `open` raises."""
+"""Child process: makes a service, then patches its threads, and prints the error that `open` raises."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A child process: the embedded server, plain and under TLS, until its input ends. Prints its addresses as JSON."""
+"""Child process: runs the embedded server, plain and over TLS, until its input ends; prints its URLs as JSON."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 import trustme
 
+from tests.limits import LONG
 from tests.runtime.tls_relay import TlsRelay
 from webchat_fsm.server import ChatServer, ServerOptions
 from webchat_fsm.server.front import HttpFront
@@ -18,7 +19,7 @@ if __name__ == "__main__":
     authority.cert_pem.write_to_path(sys.argv[1])
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(context)
-    with HttpFront(ChatServer(ServerOptions(connect_timeout=20.0))) as front:
+    with HttpFront(ChatServer(ServerOptions(connect_timeout=LONG))) as front:
         plain = urlsplit(front.sessions_url)
         relay = TlsRelay(plain.port or 80, context)
         urls = {"v2": front.data_url(), "comet": front.comet_url, "files": front.comet_files_url}

@@ -1,4 +1,4 @@
-"""A WSGI application that holds a whole chat for each of its requests."""
+"""Provide a WSGI application that holds one chat for each request."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.engines.talk import whole_chat
 
 
 def application(environ: dict[str, Any], start_response: Callable[..., object]) -> Iterable[bytes]:
-    """Answer with what came of the chat, as JSON."""
-    told = whole_chat(json.loads(os.environ["CHAT_CONFIG"]), environ["PATH_INFO"])
+    """Respond with the result of the chat as JSON."""
+    result = whole_chat(json.loads(os.environ["CHAT_CONFIG"]), environ["PATH_INFO"])
     start_response("200 OK", [("Content-Type", "application/json")])
-    return [json.dumps(told).encode()]
+    return [json.dumps(result).encode()]

@@ -1,13 +1,13 @@
-"""Fixtures for the stories of the lifecycle."""
+"""Provide the fixtures of the lifecycle tests."""
 
 from __future__ import annotations
 
 import pytest
 
-from tests.lifecycle.stage import Stage
+from tests.lifecycle.environment import ChatEnvironment
 
 
 @pytest.fixture
-def stage(webchat_timeline, webchat_server) -> Stage:
-    """A stage on which v2 is spoken."""
-    return Stage(webchat_timeline, webchat_server)
+def env(webchat_timeline, webchat_server) -> ChatEnvironment:
+    """Return an environment for v2."""
+    return ChatEnvironment(webchat_timeline, webchat_server)

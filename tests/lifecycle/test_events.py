@@ -1,12 +1,12 @@
-"""Each of the 29 events: when it comes, what it carries on the Python face, and what it carries on the bus."""
+"""Check each of the 29 events: when it is published, its payload in the Python API, and its payload on the bus."""
 
 from __future__ import annotations
 
 import pytest
 
-from tests.lifecycle.stage import HeardOnBus, Stage, envelope, message
+from tests.lifecycle.environment import ChatEnvironment, HeardOnBus, envelope, message
 from webchat_fsm import Message, Response, SessionData
-from webchat_fsm.lifecycle.events import (
+from webchat_fsm.lifecycle._events import (
     EVENTS,
     AgentTyping,
     Failure,
@@ -16,121 +16,121 @@ from webchat_fsm.lifecycle.events import (
     RestoreFailed,
     Started,
 )
-from webchat_fsm.lifecycle.table import Transport
+from webchat_fsm.lifecycle._transports import Transport
 
 
 @pytest.fixture
-def both(stage):
-    """A stage whose service is heard on both faces from before it opens."""
-    stage.client()
-    stage.bus = HeardOnBus(stage.chat)
-    return stage
+def both(env):
+    """Return an environment whose service is recorded in the Python API and on the bus before it opens."""
+    env.client()
+    env.bus = HeardOnBus(env.chat)
+    return env
 
 
-def opened(stage: Stage):
-    stage.chat.open()
+def opened(env: ChatEnvironment):
+    env.chat.open()
 
 
-def started(stage: Stage):
-    stage.chat.open()
-    stage.chat.start_chat(nickname="Jonny")
-    stage.advance(0)
+def started(env: ChatEnvironment):
+    env.chat.open()
+    env.chat.start_chat(nickname="Jonny")
+    env.advance(0)
 
 
-def again(stage: Stage, **config):
-    """Close, and let another service with the same store be heard on both faces."""
-    stage.chat.close()
-    stage.client(**config)
-    stage.bus = HeardOnBus(stage.chat)
+def again(env: ChatEnvironment, **config):
+    """Close, and record another service with the same store in the Python API and on the bus."""
+    env.chat.close()
+    env.client(**config)
+    env.bus = HeardOnBus(env.chat)
 
 
-def ready(stage: Stage):
-    opened(stage)
+def ready(env: ChatEnvironment):
+    opened(env)
 
 
-def restored(stage: Stage):
-    started(stage)
-    again(stage)
-    opened(stage)
+def restored(env: ChatEnvironment):
+    started(env)
+    again(env)
+    opened(env)
 
 
-def restore_timeout(stage: Stage):
-    started(stage)
-    again(stage)
-    stage.advance(60)
-    opened(stage)
+def restore_timeout(env: ChatEnvironment):
+    started(env)
+    again(env)
+    env.advance(60)
+    opened(env)
 
 
-def restore_failed(stage: Stage):
-    started(stage)
-    again(stage)
-    stage.server.faults.add(operation="refresh", drop=True)
-    opened(stage)
+def restore_failed(env: ChatEnvironment):
+    started(env)
+    again(env)
+    env.server.faults.add(operation="refresh", drop=True)
+    opened(env)
 
 
-def restored_offline(stage: Stage):
-    started(stage)
-    again(stage)
-    stage.server.faults.add(operation="refresh", server_status=1)
-    opened(stage)
+def restored_offline(env: ChatEnvironment):
+    started(env)
+    again(env)
+    env.server.faults.add(operation="refresh", server_status=1)
+    opened(env)
 
 
-def back_online_after_a_restore(stage: Stage):
-    restored_offline(stage)
-    stage.advance(3)
+def back_online_after_a_restore(env: ChatEnvironment):
+    restored_offline(env)
+    env.advance(3)
 
 
-def ended(stage: Stage):
-    started(stage)
-    stage.agent()
-    stage.server.bot("Robo").join()
-    stage.server.supervisor("Sue").join()
-    stage.advance(3)
-    stage.chat.end_chat()
+def ended(env: ChatEnvironment):
+    started(env)
+    env.agent()
+    env.server.bot("Robo").join()
+    env.server.supervisor("Sue").join()
+    env.advance(3)
+    env.chat.end_chat()
 
 
-def refused_poll(stage: Stage):
-    started(stage)
-    stage.server.faults.add(operation="refresh", http_status=500, errors=(500,))
-    stage.chat.step()
+def refused_poll(env: ChatEnvironment):
+    started(env)
+    env.server.faults.add(operation="refresh", http_status=500, errors=(500,))
+    env.chat.step()
 
 
-def people_come_and_go(stage: Stage):
-    started(stage)
-    for person in (stage.agent(), stage.server.supervisor("Sue").join(), stage.server.bot("Robo").join()):
-        stage.advance(3)
+def participants_join_and_leave(env: ChatEnvironment):
+    started(env)
+    for person in (env.agent(), env.server.supervisor("Sue").join(), env.server.bot("Robo").join()):
+        env.advance(3)
         person.leave()
-        stage.advance(3)
+        env.advance(3)
 
 
-def agent_types(stage: Stage):
-    started(stage)
-    ann = stage.agent()
+def agent_types(env: ChatEnvironment):
+    started(env)
+    ann = env.agent()
     ann.typing(preview="Hel")
-    stage.advance(3)
+    env.advance(3)
     ann.stop_typing()
-    stage.advance(3)
+    env.advance(3)
 
 
-def client_types(stage: Stage):
-    started(stage)
-    stage.chat.send_typing("h")
-    stage.advance(3)
+def client_types(env: ChatEnvironment):
+    started(env)
+    env.chat.send_typing("h")
+    env.advance(3)
 
 
-def polling_off_and_on(stage: Stage):
-    started(stage)
-    stage.chat.stop_poll()
-    stage.chat.start_poll()
+def polling_off_and_on(env: ChatEnvironment):
+    started(env)
+    env.chat.stop_poll()
+    env.chat.start_poll()
 
 
-def lost_and_found(stage: Stage):
-    started(stage)
-    stage.fail_polls(6, drop=True)
-    stage.chat.step()
+def lost_and_restored(env: ChatEnvironment):
+    started(env)
+    env.fail_polls(6, drop=True)
+    env.chat.step()
 
 
-STORIES = {
+SCENARIOS = {
     "ready": ready,
     "restored": restored,
     "restoreTimeout": restore_timeout,
@@ -146,20 +146,20 @@ STORIES = {
     "pollingStopped": polling_off_and_on,
     "clientConnected": started,
     "clientDisconnected": ended,
-    "agentConnected": people_come_and_go,
-    "agentDisconnected": people_come_and_go,
-    "supervisorConnected": people_come_and_go,
-    "supervisorDisconnected": people_come_and_go,
-    "botConnected": people_come_and_go,
-    "botDisconnected": people_come_and_go,
+    "agentConnected": participants_join_and_leave,
+    "agentDisconnected": participants_join_and_leave,
+    "supervisorConnected": participants_join_and_leave,
+    "supervisorDisconnected": participants_join_and_leave,
+    "botConnected": participants_join_and_leave,
+    "botDisconnected": participants_join_and_leave,
     "clientTypingStarted": client_types,
     "clientTypingStopped": client_types,
-    "disconnected": lost_and_found,
-    "reconnected": lost_and_found,
-    "chatServerWentOffline": lost_and_found,
-    "chatServerBackOnline": lost_and_found,
-    "connectionPending": lost_and_found,
-    "connectionRestored": lost_and_found,
+    "disconnected": lost_and_restored,
+    "reconnected": lost_and_restored,
+    "chatServerWentOffline": lost_and_restored,
+    "chatServerBackOnline": lost_and_restored,
+    "connectionPending": lost_and_restored,
+    "connectionRestored": lost_and_restored,
 }
 
 PAYLOADS = {
@@ -182,19 +182,19 @@ PAYLOADS = {
         for how in ("Connected", "Disconnected")
     },
 }
-"""The payloads of events that carry one: the struct, and the documented keys on the bus; all others carry nothing."""
+"""The payloads of events that have one: the struct, and the documented keys on the bus."""
 PAYLOADS["clientDisconnected"] = (ParticipantChanged, {"agents", "numAgentsConnected"})
 
 
-def test_the_reference_has_29_events_and_each_has_a_story():
+def test_each_of_29_documented_events_has_a_scenario():
     assert len(EVENTS) == 29
-    assert set(STORIES) == set(EVENTS)
-    assert {name for name, event in EVENTS.items() if Transport.V2 in event.transports} == set(STORIES)
+    assert set(SCENARIOS) == set(EVENTS)
+    assert {name for name, event in EVENTS.items() if Transport.V2 in event.transports} == set(SCENARIOS)
 
 
-@pytest.mark.parametrize("name", STORIES)
-def test_an_event_carries_its_struct_and_on_the_bus_its_documented_keys(both, name):
-    STORIES[name](both)
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_event_is_struct_and_documented_keys_on_bus(both, name):
+    SCENARIOS[name](both)
     kind, keys = PAYLOADS.get(name, (type(None), set()))
     heard = [event for event in both.heard.events if event.name == name]
     assert heard
@@ -206,12 +206,12 @@ def test_an_event_carries_its_struct_and_on_the_bus_its_documented_keys(both, na
     assert abs(heard[0].time - 1_750_000_000) < 120
 
 
-def test_both_faces_hear_the_same_events_in_the_same_order(both):
+def test_python_and_bus_get_equal_events_in_equal_order(both):
     ended(both)
     assert [event.name.removeprefix("WebChatService.") for event in both.bus.events] == both.heard.names
 
 
-def test_started_carries_the_session_data_under_their_documented_names(both):
+def test_started_has_documented_session_data_names(both):
     started(both)
     chat = both.server.core.current_chat()
     session_data = both.heard.last("started").session_data
@@ -228,7 +228,7 @@ def test_started_carries_the_session_data_under_their_documented_names(both):
     assert chat.secure_key not in repr(both.heard.last("messageReceived"))
 
 
-def test_a_message_is_carried_normalised_and_beside_it_as_the_wire_has_it(both):
+def test_message_is_normalised_beside_wire_original(both):
     started(both)
     both.agent().say("Hello")
     both.advance(3)
@@ -249,7 +249,7 @@ def test_a_message_is_carried_normalised_and_beside_it_as_the_wire_has_it(both):
     assert (received.restoring, received.old_messages) == (False, False)
 
 
-def test_a_connection_event_counts_agents_and_supervisors(both):
+def test_connected_event_counts_agents_and_supervisors(both):
     started(both)
     both.agent()
     both.advance(3)
@@ -268,7 +268,7 @@ def test_a_connection_event_counts_agents_and_supervisors(both):
     assert both.heard.last("agentConnected").num_agents_connected == 1
 
 
-def test_a_bot_is_known_by_its_party_style_and_is_no_agent(both):
+def test_bot_is_recognised_by_party_style_and_no_agent(both):
     started(both)
     both.server.bot("Robo").join()
     both.advance(3)
@@ -277,19 +277,19 @@ def test_a_bot_is_known_by_its_party_style_and_is_no_agent(both):
     assert (connected.agents, connected.num_agents_connected) == ({}, 0)
 
 
-def test_at_endchat_nobody_is_connected_any_more_and_no_message_is_shown(both):
+def test_end_chat_events_have_no_message_or_connected_agent(both):
     ended(both)
-    farewell = both.heard.names[-5:]
-    assert farewell == [
+    final = both.heard.names[-5:]
+    assert final == [
         "supervisorDisconnected", "agentDisconnected", "botDisconnected", "clientDisconnected", "ended",
     ]  # fmt: skip
-    for name in farewell[:-1]:
+    for name in final[:-1]:
         assert both.bus.last(name)["numAgentsConnected"] == 0
         assert "message" not in both.bus.last(name)
         assert not any(agent["connected"] for agent in both.bus.last(name)["agents"].values())
 
 
-def test_an_agents_typing_carries_the_typing_message_and_an_implied_stop_none(both):
+def test_agent_typing_has_message_but_implied_stop_none(both):
     started(both)
     ann = both.agent()
     ann.typing(preview="Hel")
@@ -302,7 +302,7 @@ def test_an_agents_typing_carries_the_typing_message_and_an_implied_stop_none(bo
     assert both.bus.last("agentTypingStopped") == {}
 
 
-def test_an_error_carries_the_answer(both):
+def test_error_event_has_server_response(both):
     refused_poll(both)
     response = both.heard.last("error").response
     assert isinstance(response, Response)
@@ -311,7 +311,7 @@ def test_an_error_carries_the_answer(both):
     assert both.bus.last("error")["status"] == 500
 
 
-def test_a_failed_restore_carries_the_answer_where_there_is_one(both):
+def test_restore_failed_has_response_if_server_answered(both):
     restore_failed(both)
     assert both.heard.last("restoreFailed").response is None
     assert both.bus.last("restoreFailed") == {}
@@ -322,13 +322,13 @@ def test_a_failed_restore_carries_the_answer_where_there_is_one(both):
     assert both.bus.last("restoreFailed")["status"] == 500
 
 
-def test_restored_always_tells_whether_asynchronously(both):
+def test_restored_always_has_async_flag(both):
     restored(both)
     assert both.heard.last("restored") == Restored(is_async=False)
     assert both.bus.last("restored") == {"async": False}
 
 
-def test_ready_is_replayed_to_late_subscribers_on_both_faces(both):
+def test_ready_is_replayed_to_late_python_and_bus_handlers(both):
     opened(both)
     late, late_on_bus = [], []
     both.chat.subscribe("ready", late.append)
@@ -338,7 +338,7 @@ def test_ready_is_replayed_to_late_subscribers_on_both_faces(both):
     assert both.heard.names == ["ready"]
 
 
-def test_the_idle_countdown_of_the_server_is_handed_on(both):
+def test_idle_countdown_of_server_is_in_message_received(both):
     started(both)
     both.http.answer("refresh", envelope(message(2, "Still there?", "IdleAlert"), idleTimerExpire=45))
     both.chat.step()
@@ -349,7 +349,7 @@ def test_the_idle_countdown_of_the_server_is_handed_on(both):
 # -- order -------------------------------------------------------------------------------------------------------------
 
 
-def test_a_whole_chat_in_order(both):
+def test_whole_chat_publishes_events_in_order(both):
     started(both)
     ann = both.agent()
     ann.typing()
@@ -370,7 +370,7 @@ def test_a_whole_chat_in_order(both):
     ]  # fmt: skip
 
 
-def test_what_the_server_ends_is_told_after_the_content(both):
+def test_end_by_server_is_published_after_content(both):
     started(both)
     both.agent().say("Bye")
     both.server.end()
@@ -381,7 +381,7 @@ def test_what_the_server_ends_is_told_after_the_content(both):
     assert both.heard.texts() == ["Bye"]
 
 
-def test_an_end_without_polling_does_not_tell_of_its_stop(both):
+def test_end_without_polling_publishes_no_polling_stopped(both):
     started(both)
     both.chat.stop_poll()
     both.heard.take()
@@ -389,7 +389,7 @@ def test_an_end_without_polling_does_not_tell_of_its_stop(both):
     assert both.heard.take() == ["clientDisconnected", "ended"]
 
 
-def test_what_was_left_by_the_transcript_is_not_told_again_at_the_end(both):
+def test_agent_who_left_is_not_disconnected_again_at_end(both):
     started(both)
     both.agent().leave()
     both.advance(3)
@@ -398,7 +398,7 @@ def test_what_was_left_by_the_transcript_is_not_told_again_at_the_end(both):
     assert both.heard.take() == ["pollingStopped", "clientDisconnected", "ended"]
 
 
-def test_the_way_back_is_told_at_once_and_before_the_content(both):
+def test_reconnection_is_published_before_content(both):
     started(both)
     both.fail_polls(6, drop=True)
     both.agent()
@@ -409,13 +409,13 @@ def test_the_way_back_is_told_at_once_and_before_the_content(both):
     ]  # fmt: skip
 
 
-def test_restored_comes_before_what_it_brings_and_polling_after(both):
+def test_restored_precedes_messages_and_polling(both):
     restored(both)
     assert both.heard.take() == ["ready", "restored", "clientConnected", "messageReceived", "pollingStarted"]
     assert both.chat.state == "polling"
 
 
-def test_restored_offline_comes_before_polling_and_the_transcript_with_the_first_good_answer(both):
+def test_restored_offline_precedes_polling_and_transcript(both):
     back_online_after_a_restore(both)
     assert both.heard.take() == [
         "ready", "restored", "restoredOffline", "pollingStarted",
@@ -425,7 +425,7 @@ def test_restored_offline_comes_before_polling_and_the_transcript_with_the_first
     assert both.bus.last("messageReceived")["messages"][0]["restoring"] is True
 
 
-def test_events_of_people_say_that_they_are_restored_too(both):
+def test_restored_participant_event_has_restoring_flag(both):
     restored(both)
     assert both.heard.last("clientConnected").message.restoring
     assert both.bus.last("clientConnected")["message"]["restoring"] is True
@@ -452,7 +452,7 @@ def test_events_of_people_say_that_they_are_restored_too(both):
         ),
     ],
 )
-def test_one_flag_says_whether_anybody_types(both, act, published):
+def test_agent_typing_events_follow_one_flag_for_all_agents(both, act, published):
     started(both)
     ann, sue = both.agent(), both.server.supervisor("Sue").join()
     both.advance(3)
@@ -462,7 +462,7 @@ def test_one_flag_says_whether_anybody_types(both, act, published):
     assert both.heard.take() == [*published, "messageReceived"] if published else ["messageReceived"]
 
 
-def test_external_parties_come_and_go_in_silence(both):
+def test_external_party_publishes_no_participant_event(both):
     started(both)
     system = {"nickname": "system", "participantId": 9, "type": "External"}
     events = [

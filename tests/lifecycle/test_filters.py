@@ -1,4 +1,4 @@
-"""Prefilters hide texts and nothing else; they last as long as the session. Preprocessors change what is shown."""
+"""Check that prefilters hide messages until the session ends, and that preprocessors change displayed messages."""
 
 from __future__ import annotations
 
@@ -10,58 +10,58 @@ import pytest
 SECRET = re.compile(r"^secret\b")
 
 
-def hidden(stage) -> bool:
-    """Whether what was said is in neither list, anywhere."""
-    shown = stage.chat.get_transcript()
-    received = stage.heard.all("messageReceived")
+def hidden(env) -> bool:
+    """Return whether the secret text is in no event and not in the transcript."""
+    shown = env.chat.get_transcript()
+    received = env.heard.all("messageReceived")
     originals = [original for data in received for original in data.original_messages] + [*shown.original_messages]
-    said = [*stage.heard.texts(), *(entry.text for entry in shown.messages)]
-    return not any("secret" in text for text in said) and not any("secret" in str(one) for one in originals)
+    displayed = [*env.heard.texts(), *(entry.text for entry in shown.messages)]
+    return not any("secret" in text for text in displayed) and not any("secret" in str(one) for one in originals)
 
 
-def test_a_hidden_message_is_in_neither_list(stage):
-    stage.start().add_prefilter(SECRET)
-    ann = stage.agent()
+def test_hidden_message_is_in_no_event_and_no_transcript(env):
+    env.start().add_prefilter(SECRET)
+    ann = env.agent()
     ann.say("secret code")
     ann.say("no secret at all, this")
-    stage.advance(3)
-    assert stage.heard.texts() == ["no secret at all, this"]
+    env.advance(3)
+    assert env.heard.texts() == ["no secret at all, this"]
     ann.say("secret again")
-    stage.advance(3)
-    assert [entry.text for entry in stage.chat.get_transcript().messages if entry.text] == ["no secret at all, this"]
+    env.advance(3)
+    assert [entry.text for entry in env.chat.get_transcript().messages if entry.text] == ["no secret at all, this"]
 
 
-def test_an_answer_of_hidden_messages_alone_is_no_news(stage):
-    stage.start().add_prefilter(SECRET)
-    ann = stage.agent()
-    stage.advance(3)
-    stage.heard.take()
+def test_response_of_hidden_messages_publishes_nothing(env):
+    env.start().add_prefilter(SECRET)
+    ann = env.agent()
+    env.advance(3)
+    env.heard.take()
     ann.say("secret")
-    stage.advance(3)
-    assert stage.heard.take() == []
-    assert hidden(stage)
+    env.advance(3)
+    assert env.heard.take() == []
+    assert hidden(env)
 
 
-def test_hidden_messages_drive_the_state_and_the_cursor_all_the_same(stage):
-    stage.start().add_prefilter(SECRET)
-    ann = stage.agent()
+def test_hidden_message_ends_typing_and_moves_the_cursor(env):
+    env.start().add_prefilter(SECRET)
+    ann = env.agent()
     ann.typing()
     ann.say("secret")
-    stage.advance(3)
-    assert stage.heard.names[-3:] == ["agentTypingStarted", "agentTypingStopped", "messageReceived"]
-    polls = len(stage.asked("refresh"))
-    stage.advance(3)
-    assert stage.asked("refresh")[polls]["transcriptPosition"] == "5"
+    env.advance(3)
+    assert env.heard.names[-3:] == ["agentTypingStarted", "agentTypingStopped", "messageReceived"]
+    polls = len(env.asked("refresh"))
+    env.advance(3)
+    assert env.asked("refresh")[polls]["transcriptPosition"] == "5"
 
 
-def test_only_texts_are_hidden(stage):
-    stage.start().add_prefilter(re.compile("."))
-    ann = stage.agent()
+def test_prefilter_hides_only_events_of_type_message(env):
+    env.start().add_prefilter(re.compile("."))
+    ann = env.agent()
     ann.push_url("http://secret.test/")
     ann.notice("secret", custom=False)
     ann.say("secret")
-    stage.advance(3)
-    types = [entry.type for entry in stage.heard.last("messageReceived").messages]
+    env.advance(3)
+    types = [entry.type for entry in env.heard.last("messageReceived").messages]
     assert types == ["ParticipantJoined", "PushUrl", "Notice"]
 
 
@@ -69,100 +69,98 @@ def test_only_texts_are_hidden(stage):
     ("text", "shown"),
     [("{start:123456789}", False), ("x {start:000000000} y", False), ("{start:12345678}", True), ("{start:x}", True)],
 )
-def test_the_token_of_a_co_browse_session_is_never_shown(stage, text, shown):
-    stage.start()
-    stage.agent().say(text)
-    stage.advance(3)
-    assert (stage.heard.texts() == [text]) is shown
-    assert stage.chat.add_prefilter(SECRET) == [SECRET], "the built-in one is not listed"
+def test_co_browse_token_is_hidden_by_built_in_filter(env, text, shown):
+    env.start()
+    env.agent().say(text)
+    env.advance(3)
+    assert (env.heard.texts() == [text]) is shown
+    assert env.chat.add_prefilter(SECRET) == [SECRET], "the built-in one is not listed"
 
 
-def test_equal_filters_count_once_and_all_are_given_back(stage):
-    chat = stage.open()
+def test_add_prefilter_returns_all_filters_without_repeats(env):
+    chat = env.open()
     other = re.compile(r"^secret\b", re.IGNORECASE)
     assert chat.add_prefilter(SECRET) == [SECRET]
     assert chat.add_prefilter([re.compile(r"^secret\b"), other]) == [SECRET, other]
     assert chat.command("addPrefilter", {"filters": SECRET}).value == [SECRET, other]
 
 
-def test_a_filtered_message_is_sent_and_hidden_and_resolves_with_nothing(stage):
-    chat = stage.start()
+def test_filtered_send_is_hidden_and_resolves_with_none(env):
+    chat = env.start()
     outcome = chat.command("sendFilteredMessage", {"message": "secret 42", "regex": SECRET})
     assert (outcome.status, outcome.value) == ("resolved", None)
-    assert stage.asked("send")[-1]["message"] == "secret 42"
-    stage.advance(3)
-    assert hidden(stage)
+    assert env.asked("send")[-1]["message"] == "secret 42"
+    env.advance(3)
+    assert hidden(env)
     chat.send_filtered_message("secret 43", SECRET)
 
 
-def test_a_filtered_message_that_cannot_be_sent_rejects(stage):
-    stage.start()
-    stage.server.faults.add(operation="send", drop=True)
-    assert not stage.chat.command("sendFilteredMessage", {"message": "secret", "regex": SECRET})
+def test_unsent_filtered_message_is_rejected(env):
+    env.start()
+    env.server.faults.add(operation="send", drop=True)
+    assert not env.chat.command("sendFilteredMessage", {"message": "secret", "regex": SECRET})
 
 
-def test_a_filter_lasts_over_a_restore_and_is_merged_with_those_of_the_new_page(stage):
-    chat = stage.start()
+def test_saved_filter_is_merged_with_new_ones_on_restore(env):
+    chat = env.start()
     chat.add_prefilter(SECRET)
-    stage.agent().say("secret code")
-    stage.advance(3)
+    env.agent().say("secret code")
+    env.advance(3)
     chat.close()
-    later = stage.client()
+    later = env.client()
     other = re.compile("other", re.IGNORECASE)
     later.add_prefilter([other, SECRET])
     later.open()
     assert later.state == "polling"
-    assert hidden(stage)
+    assert hidden(env)
     assert later.add_prefilter(SECRET) == [other, SECRET]
 
 
-def test_a_filter_survives_the_death_of_the_process_with_its_flags(stage):
-    stage.start().add_prefilter(re.compile("SECRET", re.IGNORECASE))
-    stage.agent().say("secret code")
-    stage.crash()
-    stage.open()
-    stage.advance(3)
-    assert hidden(stage)
+def test_filter_flags_survive_process_death(env):
+    env.start().add_prefilter(re.compile("SECRET", re.IGNORECASE))
+    env.agent().say("secret code")
+    env.crash()
+    env.open()
+    env.advance(3)
+    assert hidden(env)
 
 
 @pytest.mark.parametrize("how", ["endChat", "the server", "the loss"])
-def test_filters_end_with_the_session(stage, how):
-    chat = stage.start()
+def test_filters_end_with_the_session(env, how):
+    chat = env.start()
     chat.add_prefilter(SECRET)
     if how == "endChat":
         chat.end_chat()
     else:
         if how == "the server":
-            stage.server.end()
+            env.server.end()
         else:
-            stage.server.faults.add(operation="refresh", http_status=404, server_status=2, chat_ended=True)
+            env.server.faults.add(operation="refresh", http_status=404, server_status=2, chat_ended=True)
         chat.step()
     assert chat.state == "ended"
     assert chat.add_prefilter(re.compile("new")) == [re.compile("new")]
 
 
-def test_a_filter_given_while_idle_holds_for_the_next_session(stage):
-    stage.open().add_prefilter(SECRET)
-    stage.chat.start_chat(nickname="Jonny")
-    stage.agent().say("secret")
-    stage.advance(3)
-    assert hidden(stage)
+def test_filter_added_while_idle_holds_in_next_session(env):
+    env.open().add_prefilter(SECRET)
+    env.chat.start_chat(nickname="Jonny")
+    env.agent().say("secret")
+    env.advance(3)
+    assert hidden(env)
 
 
 # -- preprocessors -----------------------------------------------------------------------------------------------------
 
 
-def said(stage, *texts: str) -> list[str]:
-    """What of an agent's words is shown."""
-    stage.chat.start_chat(nickname="Jonny")
-    ann = stage.agent()
+def displayed(env, *texts: str) -> list[str]:
+    """Send texts as an agent, and return those that are displayed."""
+    env.chat.start_chat(nickname="Jonny")
+    ann = env.agent()
     for text in texts:
         ann.say(text)
-    stage.advance(3)
-    assert stage.heard.texts() == [
-        entry.text for entry in stage.chat.get_transcript().messages if entry.type == "Message"
-    ]
-    return stage.heard.texts()
+    env.advance(3)
+    assert env.heard.texts() == [entry.text for entry in env.chat.get_transcript().messages if entry.type == "Message"]
+    return env.heard.texts()
 
 
 def mutates(message):
@@ -177,124 +175,126 @@ def raises(message):
     raise RuntimeError("no")
 
 
-def test_a_preprocessor_may_change_the_message_it_is_given(stage):
-    stage.open().register_pre_processor(mutates)
-    assert said(stage, "Hello") == ["HELLO"]
+def test_preprocessor_may_change_message_in_place(env):
+    env.open().register_pre_processor(mutates)
+    assert displayed(env, "Hello") == ["HELLO"]
 
 
-def test_a_preprocessor_may_return_another_message(stage):
-    stage.open().register_pre_processor(replaces)
-    assert said(stage, "Hello") == ["Hello!"]
+def test_preprocessor_may_return_another_message(env):
+    env.open().register_pre_processor(replaces)
+    assert displayed(env, "Hello") == ["Hello!"]
 
 
-def test_preprocessors_work_in_the_order_of_their_registration(stage):
-    chat = stage.open()
+def test_preprocessors_run_in_registration_order(env):
+    chat = env.open()
     chat.register_pre_processor(replaces)
     chat.register_pre_processor(mutates)
     chat.register_pre_processor(lambda message: {**message, "text": message["text"] + "?"})
-    assert said(stage, "Hello") == ["HELLO!?"]
+    assert displayed(env, "Hello") == ["HELLO!?"]
 
 
 @pytest.mark.parametrize("falsy", [None, False, {}, "", 0])
-def test_a_falsy_return_keeps_the_changed_object(stage, falsy):
-    stage.open().register_pre_processor(lambda message: mutates(message) or falsy)
-    assert said(stage, "Hello") == ["HELLO"]
+def test_preprocessor_falsy_return_keeps_changed_object(env, falsy):
+    env.open().register_pre_processor(lambda message: mutates(message) or falsy)
+    assert displayed(env, "Hello") == ["HELLO"]
 
 
-@pytest.mark.parametrize("rubbish", [5, "text", ["text"], True, object()])
-def test_rubbish_is_logged_and_keeps_the_message_and_the_others_work(stage, rubbish, caplog):
-    chat = stage.open()
+@pytest.mark.parametrize("invalid", [5, "text", ["text"], True, object()])
+def test_preprocessor_invalid_return_is_logged_and_skipped(env, invalid, caplog):
+    chat = env.open()
     chat.register_pre_processor(mutates)
-    chat.register_pre_processor(lambda message: rubbish)
+    chat.register_pre_processor(lambda message: invalid)
     chat.register_pre_processor(replaces)
-    assert said(stage, "Hello") == ["HELLO!"]
+    assert displayed(env, "Hello") == ["HELLO!"]
     assert "returned no message" in caplog.text
 
 
-def test_an_exception_is_logged_and_keeps_the_message_and_the_others_work(stage, caplog):
-    chat = stage.open()
+def test_preprocessor_exception_is_logged_and_skipped(env, caplog):
+    chat = env.open()
     chat.register_pre_processor(raises)
     chat.register_pre_processor(replaces)
     with caplog.at_level(logging.ERROR, "webchat_fsm"):
-        assert said(stage, "Hello") == ["Hello!"]
+        assert displayed(env, "Hello") == ["Hello!"]
     assert "the preprocessor raises failed" in caplog.text
 
 
-@pytest.mark.parametrize("spoilt", [{"userData": 5}, {"from": "Ann"}, {"text": None}, {"type": 7}, {"fileDetails": 1}])
-def test_a_message_spoilt_in_its_parts_is_still_delivered(stage, spoilt, caplog):
-    stage.open().register_pre_processor(lambda message: {**message, **spoilt})
-    stage.chat.start_chat(nickname="Jonny")
-    stage.agent().say("Hello")
-    stage.advance(3)
-    assert stage.heard.indexes() == [1, 2, 3]
+@pytest.mark.parametrize(
+    "malformed", [{"userData": 5}, {"from": "Ann"}, {"text": None}, {"type": 7}, {"fileDetails": 1}]
+)
+def test_malformed_preprocessed_message_is_delivered(env, malformed, caplog):
+    env.open().register_pre_processor(lambda message: {**message, **malformed})
+    env.chat.start_chat(nickname="Jonny")
+    env.agent().say("Hello")
+    env.advance(3)
+    assert env.heard.indexes() == [1, 2, 3]
 
 
-def test_a_preprocessor_sees_the_normalised_message_and_only_what_is_new_and_visible(stage):
+def test_preprocessor_gets_new_visible_messages_only(env):
     seen = []
-    chat = stage.open()
+    chat = env.open()
     chat.register_pre_processor(lambda message: seen.append(message))
     chat.add_prefilter(SECRET)
-    said(stage, "secret", "Hello")
-    stage.advance(10)
+    displayed(env, "secret", "Hello")
+    env.advance(10)
     assert [entry["index"] for entry in seen] == [1, 2, 4]
     assert seen[-1]["from"] == {"id": 2, "type": "Agent", "name": "Ann"}
-    assert seen[-1]["timestamp"] == stage.heard.last("messageReceived").messages[-1].timestamp
+    assert seen[-1]["timestamp"] == env.heard.last("messageReceived").messages[-1].timestamp
 
 
-def test_what_a_preprocessor_adds_is_on_the_bus_and_the_original_is_untouched(stage):
-    chat = stage.open()
+def test_preprocessor_addition_is_on_bus_not_in_original(env):
+    chat = env.open()
     chat.register_pre_processor(lambda message: {**message, "text": "other", "mood": "good"})
-    said(stage, "Hello")
-    received = stage.heard.last("messageReceived")
+    displayed(env, "Hello")
+    received = env.heard.last("messageReceived")
     assert received.messages[-1].item()["mood"] == "good"
     assert received.messages[-1].index == 3
     assert received.original_messages[-1]["text"] == "Hello"
 
 
-def test_a_preprocessor_cannot_change_what_happens_in_the_chat(stage):
-    chat = stage.open()
-    chat.register_pre_processor(lambda message: {**message, "type": "Nothing", "from": {"type": "Nobody"}})
+def test_preprocessor_cannot_change_chat_state(env):
+    chat = env.open()
+    chat.register_pre_processor(lambda message: {**message, "type": "Nothing", "from": {"type": "Unknown"}})
     chat.start_chat(nickname="Jonny")
-    stage.agent()
-    stage.advance(3)
-    assert "agentConnected" in stage.heard.names
+    env.agent()
+    env.advance(3)
+    assert "agentConnected" in env.heard.names
 
 
-def test_a_preprocessor_is_told_what_is_restored(stage):
-    stage.start().close()
+def test_preprocessor_gets_restored_flag(env):
+    env.start().close()
     seen = []
-    later = stage.client()
+    later = env.client()
     later.register_pre_processor(lambda message: seen.append(message.get("restoring")))
     later.open()
-    stage.agent()
-    stage.advance(3)
+    env.agent()
+    env.advance(3)
     assert seen == [True, None]
 
 
-def test_a_preprocessor_sees_a_restored_message_again_where_the_same_service_opens_again(stage):
-    chat = stage.start()
+def test_preprocessor_gets_restored_message_on_reopen(env):
+    chat = env.start()
     chat.register_pre_processor(mutates)
-    stage.agent().say("Hello")
-    stage.advance(3)
+    env.agent().say("Hello")
+    env.advance(3)
     for _ in range(2):
         assert "HELLO" in [message.text for message in chat.get_transcript().messages]
         chat.close()
         chat.open()
 
 
-def test_a_preprocessor_does_not_see_what_a_saved_filter_hides(stage):
-    chat, seen = stage.start(), []
+def test_preprocessor_skips_messages_hidden_by_saved_filter(env):
+    chat, seen = env.start(), []
     chat.add_prefilter(re.compile("secret"))
-    stage.agent().say("a secret")
+    env.agent().say("a secret")
     chat.close()
-    later = stage.client()
+    later = env.client()
     later.register_pre_processor(lambda message: seen.append(message["text"]))
     later.open()
     assert "a secret" not in seen
     assert later.state == "polling"
 
 
-def test_the_registered_function_is_given_back(stage):
-    chat = stage.open()
+def test_register_pre_processor_returns_the_function(env):
+    chat = env.open()
     assert chat.register_pre_processor(mutates) is mutates
     assert chat.command("registerPreProcessor", {"preprocessor": mutates}).value is mutates

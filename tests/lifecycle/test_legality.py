@@ -1,6 +1,6 @@
-"""The legality table, cell by cell, as a user meets it: every command in every state that can be reached.
+"""Check the legality table through the public API, cell by cell: every command in every reachable state.
 
-The expectation is typed from the reference and the lifecycle, not read from the table.
+The expected table is written from the reference and the lifecycle, not read from the table of the package.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from collections.abc import Mapping
 
 import pytest
 
-from tests.lifecycle.reach import breadth_first
-from tests.lifecycle.stage import INTO, HeardOnBus, Paper, Picture, into_ending
+from tests.lifecycle.environment import INTO, HeardOnBus, Paper, Picture, into_ending
+from tests.lifecycle.reach import reachable_states
 from webchat_fsm import State
-from webchat_fsm.lifecycle.commands import DOCUMENTED
-from webchat_fsm.lifecycle.table import Transport
+from webchat_fsm.lifecycle._legality import DOCUMENTED
+from webchat_fsm.lifecycle._transports import Transport
 
 OK = ""
 I, S, A, P, O, R, D, E = State  # noqa: E741  (idle, starting, active, polling, offline, restoring, dormant, ended)
@@ -136,7 +136,7 @@ WORKS_UNOPENED = {
     "addPrefilter", "updateUserData", "getTranscript", "getAgents", "getStats", "getSessionData",
     "registerTypingPreviewInput", "registerPreProcessor",
 }  # fmt: skip
-"""What works before open() and after close(): reading, filters, the two register commands and user data."""
+"""Commands legal before open() and after close(): reading, filters, the two register commands and user data."""
 
 
 class Input:
@@ -144,14 +144,14 @@ class Input:
     value = ""
 
 
-def data_for(command: str, stage, folder):
-    """Data with which nothing but the state can stand in the way of a command."""
+def data_for(command: str, env, folder):
+    """Return data with which only the state can make a command illegal."""
     if command == "downloadFile":
-        chats = stage.server.core.chats
+        chats = env.server.core.chats
         ids = [file.id for file in chats[-1].files.values()] if chats else []
         return {"fileId": ids[0] if ids else "none", "to": folder}
-    if command == "restore" and stage.transport.asynchronous:
-        return {"sessionData": token_of_another_chat(stage)}
+    if command == "restore" and env.transport.asynchronous:
+        return {"sessionData": token_of_another_chat(env)}
     return {
         "startChat": {"nickname": "Jonny", "subject": "a question"},
         "sendMessage": {"message": "hi"},
@@ -159,31 +159,31 @@ def data_for(command: str, stage, folder):
         "sendFilteredMessage": {"message": "secret", "regex": re.compile("^secret$")},
         "addPrefilter": {"filters": re.compile("x{9}")},
         "updateUserData": {"tier": "gold"},
-        "sendFile": {"files": Paper(b"text") if stage.transport.gms else Picture(b"image")},
+        "sendFile": {"files": Paper(b"text") if env.transport.gms else Picture(b"image")},
         "registerTypingPreviewInput": {"input": Input()},
         "registerPreProcessor": {"preprocessor": lambda message: message},
     }.get(command)
 
 
-def token_of_another_chat(stage) -> str:
-    other = stage.server.client(Transport.V3_ASYNC)
+def token_of_another_chat(env) -> str:
+    other = env.server.client(Transport.V3_ASYNC)
     other.open()
     other.start_chat(nickname="Sue")
     return other.get_session_data().token
 
 
 def with_file(into):
-    """Lead a service into a state of a chat in which an agent has left a file."""
+    """Return a function that brings a service into a state of a chat with a file of an agent."""
 
-    def led(stage, act):
+    def prepared_into(env, act):
         def prepared(chat):
             if chat.state.has_session:
-                stage.agent().send_file("a.txt", b"content")
+                env.agent().send_file("a.txt", b"content")
             act(chat)
 
-        into(stage, prepared)
+        into(env, prepared)
 
-    return led
+    return prepared_into
 
 
 CELLS = [
@@ -195,15 +195,15 @@ CELLS = [
 
 
 def compare(chat, command, data, expected):
-    """Ask first, then try: what is foretold must be what happens."""
-    foretold = chat.explain(command)
-    assert (foretold.legal, foretold.reason) == (not expected, expected)
-    assert chat.can(command) is (command in chat.legal_commands()) is foretold.legal
+    """Check that `explain`, `can` and `legal_commands` agree with the outcome of a command."""
+    explained = chat.explain(command)
+    assert (explained.legal, explained.reason) == (not expected, expected)
+    assert chat.can(command) is (command in chat.legal_commands()) is explained.legal
     outcome = chat.command(command, data)
     assert (outcome.status, outcome.reason) == (("rejected", expected) if expected else ("resolved", None))
 
 
-def test_the_expectation_has_a_cell_for_every_documented_command_and_state():
+def test_expected_table_has_every_command_and_state():
     for transport, table in EXPECTED.items():
         assert list(table) == [rule.name for rule in DOCUMENTED]
         assert len(table) == 24
@@ -211,84 +211,84 @@ def test_the_expectation_has_a_cell_for_every_documented_command_and_state():
 
 
 @pytest.mark.parametrize("transport", EXPECTED)
-def test_the_cells_left_out_cannot_be_reached(transport):
-    assert set(State) - breadth_first(transport) == UNREACHABLE[transport]
+def test_omitted_states_are_unreachable(transport):
+    assert set(State) - reachable_states(transport) == UNREACHABLE[transport]
 
 
 @pytest.mark.parametrize(("transport", "command", "state"), CELLS)
-def test_a_command_does_what_the_table_says(stage, tmp_path, transport, command, state):
-    expected, told = EXPECTED[transport][command][state], []
-    stage.transport = transport
+def test_command_result_matches_table(env, folder, transport, command, state):
+    expected, checked = EXPECTED[transport][command][state], []
+    env.transport = transport
 
     def give(chat):
         assert chat.state == state
-        compare(chat, command, data_for(command, stage, tmp_path), expected)
-        told.append(state)
+        compare(chat, command, data_for(command, env, folder), expected)
+        checked.append(state)
 
-    with_file(INTO[transport][state])(stage, give)
-    assert told == [state]
+    with_file(INTO[transport][state])(env, give)
+    assert checked == [state]
 
 
 @pytest.mark.parametrize("state", [I, P, E])
-def test_the_bus_gives_the_same_answers(stage, tmp_path, state):
-    told, changing = {}, {"startChat", "endChat", "stopPoll"}
+def test_command_result_on_bus_matches_table(env, folder, state):
+    checked, changing = {}, {"startChat", "endChat", "stopPoll"}
 
     def give(chat):
         on_bus = HeardOnBus(chat)
         for command, cells in EXPECTED[Transport.V2].items():
             if command not in changing:
-                outcome = on_bus.command(command, data_for(command, stage, tmp_path))
-                told[command] = (outcome.reason or OK, cells[state])
+                outcome = on_bus.command(command, data_for(command, env, folder))
+                checked[command] = (outcome.reason or OK, cells[state])
 
-    with_file(INTO[Transport.V2][state])(stage, give)
-    assert len(told) == 24 - len(changing)
-    assert {command: texts for command, texts in told.items() if texts[0] != texts[1]} == {}
+    with_file(INTO[Transport.V2][state])(env, give)
+    assert len(checked) == 24 - len(changing)
+    assert {command: texts for command, texts in checked.items() if texts[0] != texts[1]} == {}
 
 
 @pytest.mark.parametrize("transport", EXPECTED)
-def test_explain_names_the_states_in_which_a_command_would_be_legal(stage, transport):
-    stage.transport = transport
-    chat = stage.client()
+def test_explain_names_the_legal_states_of_a_command(env, transport):
+    env.transport = transport
+    chat = env.client()
     for command, cells in EXPECTED[transport].items():
         legal = {state for state, text in cells.items() if not text} - UNREACHABLE[transport]
         assert chat.explain(command).legal_in == legal, command
 
 
 @pytest.mark.parametrize(("transport", "command"), COMMANDS_ANYWHERE)
-def test_while_the_end_is_in_flight_commands_answer_as_in_an_ended_chat(stage, tmp_path, transport, command):
-    """But startChat, and restore which begins something too, are judged by the session that is still there."""
+def test_command_during_end_chat_is_judged_as_after_end(env, folder, transport, command):
+    """Except startChat and restore: the session that has not ended yet makes those illegal."""
     instead = {"startChat": ACTIVE_ALREADY, "restore": RESTORE_ACTIVE}
-    expected, told = instead.get(command, EXPECTED[transport][command][E]), []
-    stage.transport = transport
+    expected, checked = instead.get(command, EXPECTED[transport][command][E]), []
+    env.transport = transport
 
     def give(chat):
         assert chat.state == "active"
-        compare(chat, command, data_for(command, stage, tmp_path), expected)
-        told.append(command)
+        compare(chat, command, data_for(command, env, folder), expected)
+        checked.append(command)
 
-    into_ending(stage, give)
-    assert told
-    assert stage.chat.state == "ended"
-    assert stage.heard.names.count("ended") == 1
+    into_ending(env, give)
+    assert checked
+    assert env.chat.state == "ended"
+    assert env.heard.names.count("ended") == 1
 
 
 @pytest.mark.parametrize("moment", ["before open()", "after close()"])
 @pytest.mark.parametrize(("transport", "command"), COMMANDS_ANYWHERE)
-def test_a_service_that_is_not_open_takes_what_needs_no_server(stage, tmp_path, transport, command, moment):
-    stage.transport = transport
-    chat = stage.client()
+def test_unopened_service_accepts_only_local_commands(env, folder, transport, command, moment):
+    env.transport = transport
+    chat = env.client()
     if moment == "after close()":
         chat.open()
         chat.start_chat(nickname="Jonny")
         chat.close()
     expected = OK if command in WORKS_UNOPENED else "WebChatService is not ready"
-    compare(chat, command, data_for(command, stage, tmp_path), expected)
+    compare(chat, command, data_for(command, env, folder), expected)
     dormant = transport.asynchronous and moment == "after close()"
     assert chat.state == ("async-dormant" if dormant else "idle")
 
 
-def test_a_rejection_on_the_python_face_says_what_and_where_and_where_it_would_do(stage):
-    chat = stage.open()
+def test_rejection_names_command_state_and_legal_states(env):
+    chat = env.open()
     with pytest.raises(Exception, match=r"^endChat rejected in state idle: There is no active chat session;") as caught:
         chat.end_chat()
     rejected = caught.value
@@ -298,8 +298,8 @@ def test_a_rejection_on_the_python_face_says_what_and_where_and_where_it_would_d
     assert "legal in: active, offline, polling" in str(rejected)
 
 
-def test_an_unknown_command_is_an_error_that_names_the_nearest(stage):
-    chat = stage.open()
+def test_unknown_command_raises_and_names_the_nearest(env):
+    chat = env.open()
     with pytest.raises(ValueError, match="there is no command 'startchat'; did you mean 'startChat'"):
         chat.command("startchat")
     with pytest.raises(ValueError, match=r"there is no command 'dance'$"):
@@ -308,15 +308,15 @@ def test_an_unknown_command_is_an_error_that_names_the_nearest(stage):
 
 @pytest.mark.parametrize("text", ["", "   ", "\n\t", None, 5])
 @pytest.mark.parametrize("command", ["sendMessage", "sendFilteredMessage"])
-def test_a_send_without_text_is_told_so_before_the_state_is_looked_at(stage, command, text):
-    outcome = stage.open().command(command, {"message": text, "regex": re.compile("x")})
+def test_send_without_text_is_rejected_before_state_check(env, command, text):
+    outcome = env.open().command(command, {"message": text, "regex": re.compile("x")})
     assert outcome.reason == "No message text provided"
-    stage.chat.start_chat(nickname="Jonny")
-    assert stage.chat.command(command, {"message": text, "regex": re.compile("x")}).reason == "No message text provided"
+    env.chat.start_chat(nickname="Jonny")
+    assert env.chat.command(command, {"message": text, "regex": re.compile("x")}).reason == "No message text provided"
 
 
-def test_a_text_over_the_limit_is_told_its_length_after_the_state(stage):
-    chat = stage.open(maxMessageLength=5)
+def test_too_long_text_is_rejected_after_state_check(env):
+    chat = env.open(maxMessageLength=5)
     assert chat.command("sendMessage", {"message": "123456"}).reason == NO_SESSION
     chat.start_chat(nickname="Jonny")
     too_long = "Message length exceeds configured threshold of (5) characters"
@@ -349,14 +349,14 @@ ARGUMENTS = [
 
 
 @pytest.mark.parametrize(("command", "data", "text"), ARGUMENTS)
-def test_arguments_that_do_not_fit_are_told_in_the_words_of_the_reference(stage, command, data, text):
-    assert stage.open().command(command, data).reason == text
-    assert stage.chat.state == "idle"
+def test_invalid_argument_is_rejected_with_documented_text(env, command, data, text):
+    assert env.open().command(command, data).reason == text
+    assert env.chat.state == "idle"
 
 
-def test_the_state_is_looked_at_before_the_arguments(stage):
-    assert stage.start().command("startChat", {"userData": "gold"}).reason == ACTIVE_ALREADY
+def test_state_is_checked_before_arguments(env):
+    assert env.start().command("startChat", {"userData": "gold"}).reason == ACTIVE_ALREADY
     bad = {"message": "x", "regex": "x"}
-    assert "Missing or invalid filters" in stage.chat.command("sendFilteredMessage", bad).reason
-    stage.chat.end_chat()
-    assert stage.chat.command("sendFilteredMessage", bad).reason == NO_SESSION_SHORT
+    assert "Missing or invalid filters" in env.chat.command("sendFilteredMessage", bad).reason
+    env.chat.end_chat()
+    assert env.chat.command("sendFilteredMessage", bad).reason == NO_SESSION_SHORT

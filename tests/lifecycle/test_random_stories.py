@@ -1,7 +1,6 @@
-"""Stories that nobody thought of: commands, people, faults, closings and time in any order.
+"""Run random sequences of commands, participants, faults, closes and delays.
 
-The laws hold in all of them, what is foretold is what happens, and when the network is well again nothing was lost or
-came twice.
+The laws hold in each of them, every outcome is that of `explain`, and after the faults no message is lost or repeated.
 """
 
 from __future__ import annotations
@@ -13,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.laws import LawWatcher
-from tests.lifecycle.stage import Stage
+from tests.lifecycle.environment import ChatEnvironment
+from tests.limits import examples
 from webchat_fsm.testing import TestServer, Timeline
 
 COMMANDS = {
@@ -48,7 +48,7 @@ FAULTS = (
     {"member": "$.alias", "value": 117},
     {"member": "$.nextPosition", "value": "x"},
 )
-"""What may go wrong without ending a chat."""
+"""Faults that do not end a chat."""
 
 STEPS = st.one_of(
     st.tuples(st.just("command"), st.sampled_from(sorted(COMMANDS))),
@@ -64,38 +64,38 @@ STEPS = st.one_of(
 )
 
 
-class Story:
-    """One service after another with one store, on a server of its own."""
+class Scenario:
+    """Runs one service after another with one store, on a server of its own."""
 
     def __init__(self):
         self.timeline = Timeline()
         self.server = TestServer(self.timeline)
-        self.stage = Stage(self.timeline, self.server)
+        self.env = ChatEnvironment(self.timeline, self.server)
         self.people = {}
         self.watchers = []
         self.said = 0
         self._new()
 
     def _new(self) -> None:
-        self.stage.client()
-        self.watchers.append(LawWatcher().attach(self.stage.chat))
+        self.env.client()
+        self.watchers.append(LawWatcher().attach(self.env.chat))
         self._open()
 
     def _open(self) -> None:
         self.watchers[-1].opened()
-        self.stage.chat.open()
+        self.env.chat.open()
 
-    def take(self, step) -> None:
+    def run(self, step) -> None:
         kind, what = step
         getattr(self, "_" + kind.replace(" ", "_"))(what)
 
     def _command(self, name) -> None:
-        chat = self.stage.chat
-        foretold, state = chat.explain(name), chat.state
+        chat = self.env.chat
+        explained, state = chat.explain(name), chat.state
         outcome = chat.command(name, COMMANDS[name])
-        assert foretold.legal or outcome.reason == foretold.reason, (name, state)
-        assert foretold.legal or chat.state == state
-        assert foretold.legal is (state in foretold.legal_in) or name == "poll"
+        assert explained.legal or outcome.reason == explained.reason, (name, state)
+        assert explained.legal or chat.state == state
+        assert explained.legal is (state in explained.legal_in) or name == "poll"
 
     def _person(self, what) -> None:
         if not self.server.core.chats or self.server.core.current_chat().ended:
@@ -107,7 +107,7 @@ class Story:
             person.join(chat)
         elif what == "say":
             self.said += 1
-            person.say(f"said {self.said}", chat)
+            person.say(f"text {self.said}", chat)
         else:
             getattr(person, what)(chat)
 
@@ -119,13 +119,13 @@ class Story:
         self.timeline.advance(seconds)
 
     def _away(self, seconds) -> None:
-        self.stage.chat.close()
+        self.env.chat.close()
         self.watchers[-1].closed = True
         self.timeline.advance(seconds)
         self._open()
 
     def _crash(self, seconds) -> None:
-        self.stage.crash()
+        self.env.crash()
         self.timeline.advance(seconds)
         self._new()
 
@@ -134,46 +134,46 @@ class Story:
             self.server.end()
 
     def _poll_by_hand(self, _) -> None:
-        if self.stage.chat.state.has_session:
-            self.stage.chat.step()
+        if self.env.chat.state.has_session:
+            self.env.chat.step()
 
     def heal(self) -> None:
-        """The network is well again, and polling is on."""
+        """Remove all faults, turn polling on, and let the chat recover."""
         self.server.faults.clear()
-        if self.stage.chat.state.has_session:
-            self.stage.chat.start_poll()
+        if self.env.chat.state.has_session:
+            self.env.chat.start_poll()
         self.timeline.advance(400)
 
 
 @pytest.fixture(scope="module")
 def no_log():
-    """Faults are logged, and here there are many."""
+    """Turn the log off, to which each of the many faults would write."""
     logging.getLogger("webchat_fsm").setLevel(logging.CRITICAL + 1)
     yield
     logging.getLogger("webchat_fsm").setLevel(logging.NOTSET)
 
 
 @given(st.lists(STEPS, min_size=1, max_size=25))
-@settings(max_examples=80)
-def test_the_laws_hold_in_any_story_and_nothing_is_lost(no_log, steps):
-    story = Story()
+@settings(max_examples=examples(80))
+def test_random_steps_keep_the_laws_and_lose_no_message(no_log, steps):
+    scenario = Scenario()
     try:
-        story.take(("command", "startChat"))
+        scenario.run(("command", "startChat"))
         for step in steps:
-            story.take(step)
-        story.heal()
-        _nothing_is_lost(story)
+            scenario.run(step)
+        scenario.heal()
+        _check_nothing_is_lost(scenario)
     finally:
-        story.server.close()
-    broken = [law for watcher in story.watchers for law in watcher.broken]
+        scenario.server.close()
+    broken = [law for watcher in scenario.watchers for law in watcher.broken]
     assert not broken
 
 
-def _nothing_is_lost(story: Story) -> None:
-    chat = story.stage.chat
+def _check_nothing_is_lost(scenario: Scenario) -> None:
+    chat = scenario.env.chat
     if not chat.state.has_session:
         return
-    there = story.server.core.chats
+    there = scenario.server.core.chats
     session = next(one for one in there if one.chat_id == chat.get_session_data().session_id)
     assert chat.state == "polling"
     assert [message.index for message in chat.get_transcript().messages] == [

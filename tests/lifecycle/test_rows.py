@@ -1,4 +1,4 @@
-"""Every row of the table that a v2 chat can take is taken by one of these stories, and says what the story expects."""
+"""Run scenarios that take every row of the table that a v2 chat can take, and check the events of each row."""
 
 from __future__ import annotations
 
@@ -6,69 +6,71 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.core.play import SAVED, Play, bad, good, said, silent
-from tests.lifecycle.reach import takable
-from tests.lifecycle.stage import INTO, LIMIT, Stage
+from tests.core.harness import SAVED, CoreHarness, bad, chat_message, good, silent
+from tests.lifecycle.environment import INTO, LIMIT, ChatEnvironment
+from tests.lifecycle.reach import possible_rows
 from webchat_fsm import State
-from webchat_fsm.core import machine
-from webchat_fsm.core.facts import Interrupted, Verdict
-from webchat_fsm.errors import IllegalTransition
-from webchat_fsm.lifecycle.effects import Decision, Publish
-from webchat_fsm.lifecycle.table import CONTENT, Row, Transport, Trigger
-from webchat_fsm.runtime import engine
+from webchat_fsm._core import machine
+from webchat_fsm._core.effects import Call, Decision, Publish
+from webchat_fsm._core.inputs import Interrupted, ResponseKind
+from webchat_fsm._core.operations import NoRequest
+from webchat_fsm._errors import IllegalTransition
+from webchat_fsm._runtime import transaction
+from webchat_fsm.lifecycle._table import CONTENT, Transition, Trigger
+from webchat_fsm.lifecycle._transports import Transport
 
 CONTENT_EVENTS = {
     "messageReceived", "agentTypingStarted", "agentTypingStopped",
     *(f"{who}{how}" for who in ("client", "agent", "supervisor", "bot") for how in ("Connected", "Disconnected")),
 }  # fmt: skip
-"""What the messages of an answer may publish, where a row has a place for content."""
+"""Events that the messages of a response may publish, in a row with `CONTENT`."""
 
 
 @pytest.fixture
 def decisions(monkeypatch) -> list[Decision]:
-    """The decisions that the services of the test take, in order."""
-    taken, decide = [], engine.decide
+    """Return the list to which each decision of the services of a test is appended."""
+    taken, decide = [], transaction.decide
 
     def recording(*given):
         taken.append(decide(*given))
         return taken[-1]
 
-    monkeypatch.setattr(engine, "decide", recording)
+    monkeypatch.setattr(transaction, "decide", recording)
     return taken
 
 
-def rows_of(decisions: list[Decision]) -> list[Row]:
-    return [row for decision in decisions for row in decision.rows]
+def rows_of(decisions: list[Decision]) -> list[Transition]:
+    return [row for decision in decisions for row in decision.transitions]
 
 
-# -- stories through the real service ----------------------------------------------------------------------------------
+# -- scenarios of a real service ---------------------------------------------------------------------------------------
 
 
 def _in_each_state(act: Callable) -> Callable:
-    """Do the same in every state that has a session."""
+    """Return a scenario that calls a function in every state with a session."""
 
-    def story(make):
+    def scenario(make):
         for state in (State.ACTIVE, State.POLLING, State.OFFLINE):
-            stage = make()
-            INTO[Transport.V2][state](stage, lambda chat, stage=stage: act(stage, chat))
+            env = make()
+            INTO[Transport.V2][state](env, lambda chat, env=env: act(env, chat))
 
-    return story
+    return scenario
 
 
 def _poll_with(**fault) -> Callable:
-    def act(stage, chat):
-        stage.server.faults.add(operation="refresh", **fault)
+    def act(env, chat):
+        env.server.faults.add(operation="refresh", **fault)
         chat.step()
 
     return _in_each_state(act)
 
 
-def _typing(stage, chat):
+def _typing(env, chat):
     chat.send_typing("h")
     chat.send_message("hi")
 
 
-def _end(stage, chat):
+def _end(env, chat):
     chat.command("endChat")
 
 
@@ -78,12 +80,12 @@ def _close(make):
 
 
 def _switch_polling(make):
-    stage = make()
-    chat = stage.start()
+    env = make()
+    chat = env.start()
     chat.start_poll()
     chat.stop_poll()
     chat.start_poll()
-    stage.fail_polls(LIMIT + 1)
+    env.fail_polls(LIMIT + 1)
     chat.start_poll()
     chat.stop_poll()
 
@@ -95,10 +97,10 @@ def _next_chat(make):
 
 
 def _starts_that_fail(make):
-    stage = make()
-    chat = stage.open()
+    env = make()
+    chat = env.open()
     for fault in ({"server_status": 2}, {"http_status": 500}):
-        stage.server.faults.add(operation="start", **fault)
+        env.server.faults.add(operation="start", **fault)
         chat.command("startChat", {"nickname": "Jonny"})
 
 
@@ -106,15 +108,15 @@ def _interrupted(make):
     def interrupt():
         raise KeyboardInterrupt
 
-    stage = make()
-    chat = stage.open()
-    stage.http.during("start", interrupt)
+    env = make()
+    chat = env.open()
+    env.http.during("start", interrupt)
     with pytest.raises(KeyboardInterrupt):
         chat.start_chat(nickname="Jonny")
     chat.start_chat(nickname="Jonny")
     chat.close()
-    later = stage.client()
-    stage.http.during("restore", interrupt)
+    later = env.client()
+    env.http.during("restore", interrupt)
     with pytest.raises(KeyboardInterrupt):
         later.open()
 
@@ -129,56 +131,56 @@ def _restores(make):
         {"http_status": 500},
     )
     for fault in (*answers, {"http_status": 404, "server_status": 2, "chat_ended": True}):
-        stage = make()
-        stage.start().close()
+        env = make()
+        env.start().close()
         if fault:
-            stage.server.faults.add(operation="refresh", **fault)
-        stage.open().close()
+            env.server.faults.add(operation="refresh", **fault)
+        env.open().close()
 
 
 def _found_ended(make):
-    stage = make()
-    stage.start().close()
-    stage.server.end()
-    stage.open()
+    env = make()
+    env.start().close()
+    env.server.end()
+    env.open()
 
 
 def _too_late(make):
-    stage = make()
-    stage.start()
-    stage.away(60)
+    env = make()
+    env.start()
+    env.away(60)
 
 
-def _looked_at_too_late(make):
-    stage = make()
-    stage.start().close()
-    stage.server.faults.add(operation="refresh", drop=True)
-    chat = stage.open()
-    stage.advance(60)
+def _verified_too_late(make):
+    env = make()
+    env.start().close()
+    env.server.faults.add(operation="refresh", drop=True)
+    chat = env.open()
+    env.advance(60)
     assert chat.verify_session() is False
 
 
 def _ended_and_opened_again(make):
-    """A service whose chat is over, and whose store another service has put a chat into."""
-    stage = make()
-    over = stage.start()
+    """Open a service again whose chat has ended, with a chat of another service in its store."""
+    env = make()
+    over = env.start()
     over.end_chat()
     over.close()
     over.open()
     over.close()
-    stage.start()
-    stage.chat.close()
+    env.start()
+    env.chat.close()
     over.open()
     assert over.state == "polling"
 
 
-SERVICE_STORIES = {
-    "good polls": _in_each_state(lambda stage, chat: chat.step()),
+SERVICE_SCENARIOS = {
+    "good polls": _in_each_state(lambda env, chat: chat.step()),
     "polls without an answer": _poll_with(drop=True),
     "polls answered badly": _poll_with(http_status=500),
-    "polls of a server that is away": _poll_with(server_status=1),
-    "polls that are told of the end": _poll_with(server_status=2, chat_ended=True),
-    "polls that find nothing": _poll_with(http_status=404, server_status=2, chat_ended=True),
+    "polls of an unavailable server": _poll_with(server_status=1),
+    "polls that find the chat ended": _poll_with(server_status=2, chat_ended=True),
+    "polls that find no chat": _poll_with(http_status=404, server_status=2, chat_ended=True),
     "typing and sending": _in_each_state(_typing),
     "leaving": _in_each_state(_end),
     "closing": _close,
@@ -189,52 +191,59 @@ SERVICE_STORIES = {
     "restores": _restores,
     "a restore that finds the chat ended": _found_ended,
     "a restore too late": _too_late,
-    "a look too late": _looked_at_too_late,
+    "a check too late": _verified_too_late,
     "an ended chat opened again": _ended_and_opened_again,
 }
 
 
-# -- stories of two things at a time, which a single thread cannot tell to a service -----------------------------------
+# -- scenarios with two requests in flight, which need the core alone --------------------------------------------------
 
 
-def _while_leaving(reply) -> Play:
-    play = Play().start()
-    poll, _ = play.due(), play.ask("endChat")
-    play.answer(poll, reply)
-    return play
+def _while_leaving(reply) -> CoreHarness:
+    core = CoreHarness().start()
+    poll, _ = core.due(), core.ask("endChat")
+    core.answer(poll, reply)
+    return core
 
 
-def _restored_by_the_service(before: Play) -> Play:
+def _restored_by_the_service(before: CoreHarness) -> CoreHarness:
     before.session.saved = SAVED
-    before.answer(before.ask("restore", by_service=True), good(said(1)))
+    before.answer(before.ask("restore", by_service=True), good(chat_message(1)))
     return before
 
 
-def _idle() -> Play:
-    play = Play()
-    play.open()
-    return play
+def _idle() -> CoreHarness:
+    core = CoreHarness()
+    core.open()
+    return core
 
 
-def _ended() -> Play:
-    play = Play().start()
-    play.answer(play.ask("endChat"), good())
-    return play
+def _ended() -> CoreHarness:
+    core = CoreHarness().start()
+    core.answer(core.ask("endChat"), good())
+    return core
 
 
-def _interrupted_where_it_had_ended() -> Play:
-    play = _ended()
-    play.session.saved = SAVED
-    restore = play.ask("restore", by_service=True)
-    play.take(Interrupted(call=restore.call))
-    play.move(60)
-    play.ask("verifySession")
-    return play
+def _interrupted_where_it_had_ended() -> CoreHarness:
+    core = _ended()
+    core.session.saved = SAVED
+    restore = core.ask("restore", by_service=True)
+    core.take(Interrupted(call=restore.call))
+    core.move(60)
+    core.ask("verifySession")
+    return core
 
 
-DECIDED_STORIES = {
-    "the end found while leaving": lambda: _while_leaving(good(said(2), chat_ended=True)),
-    "the loss found while leaving": lambda: _while_leaving(bad(Verdict.LOST, 404)),
+def _interrupted_without_a_request(core: CoreHarness) -> CoreHarness:
+    core.take(Interrupted(call=Call(operation=NoRequest(), number=core.session.number, ticket=-1)))
+    return core
+
+
+CORE_SCENARIOS = {
+    "interrupted while idle": lambda: _interrupted_without_a_request(_idle()),
+    "interrupted after the end": lambda: _interrupted_without_a_request(_ended()),
+    "the end found while leaving": lambda: _while_leaving(good(chat_message(2), chat_ended=True)),
+    "the loss found while leaving": lambda: _while_leaving(bad(ResponseKind.LOST, 404)),
     "a fault while leaving": lambda: _while_leaving(silent()),
     "restored by the service, idle": lambda: _restored_by_the_service(_idle()),
     "restored by the service, ended": lambda: _restored_by_the_service(_ended()),
@@ -244,39 +253,39 @@ DECIDED_STORIES = {
 
 @pytest.fixture
 def make(webchat_server, webchat_timeline):
-    """Make one stage after another on the same server, each with a store of its own."""
-    return lambda: Stage(webchat_timeline, webchat_server)
+    """Return a function that makes environments on the same server, each with a store of its own."""
+    return lambda: ChatEnvironment(webchat_timeline, webchat_server)
 
 
-def test_every_row_that_a_v2_chat_can_take_is_taken(make, decisions, webchat_server):
-    for story in SERVICE_STORIES.values():
-        story(make)
+def test_scenarios_take_every_row_that_a_v2_chat_can_take(make, decisions, webchat_server):
+    for scenario in SERVICE_SCENARIOS.values():
+        scenario(make)
         webchat_server.close()
     taken = rows_of(decisions)
-    for story in DECIDED_STORIES.values():
-        taken += story().rows
-    missing = [row for row in takable(Transport.V2) if row not in taken]
+    for scenario in CORE_SCENARIOS.values():
+        taken += scenario().transitions
+    missing = [row for row in possible_rows(Transport.V2) if row not in taken]
     assert not missing, "\n".join(f"{row.source} --{row.trigger}--> {row.dest} {row.guards}" for row in missing)
 
 
 def in_order(decision: Decision) -> bool:
-    """Whether the events of a step are those of its rows, in the order in which the rows say them."""
-    says = [say for row in decision.rows for say in row.says]
-    may_bring_content = CONTENT in says
-    left = iter(say.event for say in says if say is not CONTENT)
+    """Return whether the events of a step are those of its rows, in the order of the rows."""
+    publishes = [publication for row in decision.transitions for publication in row.publishes]
+    may_bring_content = CONTENT in publishes
+    left = iter(publication.event for publication in publishes if publication is not CONTENT)
     published = [effect.event for effect in decision.effects if isinstance(effect, Publish)]
     return all((may_bring_content and name in CONTENT_EVENTS) or name in left for name in published)
 
 
-@pytest.mark.parametrize("story", SERVICE_STORIES)
-def test_a_story_publishes_what_its_rows_say_in_their_order_and_nothing_else(make, decisions, story):
-    SERVICE_STORIES[story](make)
+@pytest.mark.parametrize("scenario", SERVICE_SCENARIOS)
+def test_scenario_publishes_events_of_its_rows_in_order(make, decisions, scenario):
+    SERVICE_SCENARIOS[scenario](make)
     assert rows_of(decisions)
     assert [decision for decision in decisions if not in_order(decision)] == []
 
 
-def test_a_fact_without_a_row_is_a_defect_and_says_where():
-    play = Play()
-    with pytest.raises(IllegalTransition, match="no row for startPoll in state idle"):
-        machine.fire(play.session, Trigger.START_POLL)
-    assert play.session.state is State.IDLE
+def test_trigger_without_a_row_raises_illegal_transition():
+    core = CoreHarness()
+    with pytest.raises(IllegalTransition, match="no transition for startPoll in state idle"):
+        machine.fire(core.session, Trigger.START_POLL)
+    assert core.session.state is State.IDLE

@@ -1,4 +1,4 @@
-"""The four transports side by side: a chat on each, and answers of any shape for its next poll or push."""
+"""Provide one test environment for all four transports, with responses of any shape for the next poll or push."""
 
 from __future__ import annotations
 
@@ -9,35 +9,35 @@ from typing import Any
 
 from tests.cometd.conftest import Line
 from tests.cometd.gateway import KEYS, push
-from tests.lifecycle.stage import Heard, Stage
-from tests.nexus.stage import NexusStage
+from tests.lifecycle.environment import ChatEnvironment, Heard
+from tests.nexus.environment import NexusEnvironment
 from webchat_fsm import WebChatService
-from webchat_fsm.lifecycle.table import Transport
+from webchat_fsm.lifecycle._transports import Transport
 from webchat_fsm.testing import TestServer, Timeline
 
 FIRST = 1_790_000_000_000
 
 
 class Wire:
-    """A chat whose next answers a test writes; `events` make messages that no server has said before."""
+    """Holds a chat whose next responses are given by the test."""
 
-    def __init__(self, transport: Transport, stage: Any) -> None:
-        self.transport, self.stage = transport, stage
+    def __init__(self, transport: Transport, env: Any) -> None:
+        self.transport, self.env = transport, env
 
     @property
     def chat(self) -> WebChatService:
-        return self.stage.chat
+        return self.env.chat
 
     @property
     def heard(self) -> Heard:
-        return self.stage.heard
+        return self.env.heard
 
     def start(self) -> None:
-        self.stage.start()
+        self.env.start()
         self.heard.take()
 
     def event(self, number: int, text: str = "", **more: Any) -> dict[str, Any]:
-        """An agent's message with an index far behind all that the chat has."""
+        """Build a message of an agent with an index after all messages of the chat."""
         if self.transport.gms:
             sender: dict[str, Any] = {"nickname": "Ann", "participantId": 2, "type": "Agent"}
             known = {"index": 10 + number, "type": "Message", "utcTime": FIRST + number, "from": sender}
@@ -48,7 +48,7 @@ class Wire:
         return {**known, "text": text, **more}
 
     def envelope(self, *events: Any, **more: Any) -> dict[str, Any]:
-        """A good answer with these events; keywords lie over its members."""
+        """Build a successful response with these events; keywords override its members."""
         if self.transport.gms:
             keys = KEYS if self.transport is Transport.COMETD else {}  # those of the embedded server stay
             return {"statusCode": 0, **keys, "chatEnded": False, "messages": list(events), **more}
@@ -56,21 +56,21 @@ class Wire:
         return {"status": {"code": "SUCCESS"}, "data": data}
 
     def deliver(self, body: Any) -> None:
-        """Let the next poll or connect bring it."""
+        """Return a body with the next poll or connect."""
         if self.transport is Transport.COMETD:
-            self.stage.gateway.queue.append(push(body))
-            self.stage.advance(1)
+            self.env.gateway.queue.append(push(body))
+            self.env.advance(1)
         else:
             self.answer("refresh", json.dumps(body).encode())
             self.chat.step()
 
     def answer(self, operation: str, body: bytes, status: int = 200, **headers: str) -> None:
-        self.stage.http.answer(operation, body, status, **headers)
+        self.env.http.answer(operation, body, status, **headers)
 
 
 @contextmanager
 def wire(transport: Transport) -> Iterator[Wire]:
-    """A transport with nothing begun."""
+    """Set up a transport without a chat."""
     timeline = Timeline()
     if transport is Transport.COMETD:
         line = Line(timeline)
@@ -80,8 +80,10 @@ def wire(transport: Transport) -> Iterator[Wire]:
             for chat in line.chats:
                 chat.close()
     else:
-        stage = Stage(timeline, TestServer(timeline)) if transport.gms else NexusStage(timeline, transport)
+        env = (
+            ChatEnvironment(timeline, TestServer(timeline)) if transport.gms else NexusEnvironment(timeline, transport)
+        )
         try:
-            yield Wire(transport, stage)
+            yield Wire(transport, env)
         finally:
-            stage.server.close()
+            env.server.close()

@@ -1,40 +1,40 @@
-"""Fixtures for the stories of v3."""
+"""Provide the fixtures of the v3 tests."""
 
 from __future__ import annotations
 
 import pytest
 
-from tests.nexus.stage import NexusStage
-from webchat_fsm.lifecycle.table import Transport
+from tests.nexus.environment import NexusEnvironment
+from webchat_fsm.lifecycle._transports import Transport
 
 
 @pytest.fixture
-def make_stage(webchat_timeline):
-    """Make stages, with options of their server; their clients are closed at the end."""
+def make_env(webchat_timeline):
+    """Return a function that makes environments with server options; close their servers after the test."""
     made = []
 
     def make(transport=Transport.V3_ASYNC, **options):
-        made.append(NexusStage(webchat_timeline, transport, **options))
+        made.append(NexusEnvironment(webchat_timeline, transport, **options))
         return made[-1]
 
     yield make
-    for stage in made:
-        stage.server.close()
+    for env in made:
+        env.server.close()
 
 
 @pytest.fixture
-def v3(make_stage) -> NexusStage:
-    """A stage for v3 over REST."""
-    return make_stage(Transport.V3)
+def v3(make_env) -> NexusEnvironment:
+    """Return an environment for v3 over REST."""
+    return make_env(Transport.V3)
 
 
 @pytest.fixture
-def lasting(make_stage) -> NexusStage:
-    """A stage for asynchronous v3."""
-    return make_stage()
+def v3_async(make_env) -> NexusEnvironment:
+    """Return an environment for asynchronous v3."""
+    return make_env()
 
 
 @pytest.fixture(params=[Transport.V3, Transport.V3_ASYNC])
-def nexus(make_stage, request) -> NexusStage:
-    """A stage for v3, once for each way."""
-    return make_stage(request.param)
+def nexus(make_env, request) -> NexusEnvironment:
+    """Return an environment for v3, once per mode."""
+    return make_env(request.param)

@@ -1,4 +1,4 @@
-"""A v3 chat in course: what polls ask for, at what pace, what troubles it tells of, and what v3 cannot do."""
+"""Check a running v3 chat: poll requests, poll intervals, failures, events and unsupported commands."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from itertools import pairwise
 
 import pytest
 
-from tests.lifecycle.stage import LIMIT
-from tests.nexus.stage import envelope, received
-from webchat_fsm.lifecycle.events import EVENTS
-from webchat_fsm.server.nexus_wire import index_of
+from tests.lifecycle.environment import LIMIT
+from tests.nexus.environment import envelope, received
+from webchat_fsm.lifecycle._events import EVENTS
+from webchat_fsm.server._nexus_wire import index_of
 
 V2_ONLY = {
     "connectionPending", "connectionRestored", "chatServerWentOffline", "chatServerBackOnline", "restoredOffline",
     "restoreTimeout", "botConnected", "botDisconnected",
 }  # fmt: skip
-"""What lifecycle.md reserves for v2 and cometd."""
+"""Events that lifecycle.md reserves for v2 and cometd."""
 
-TROUBLES = {
+POLL_FAILURES = {
     "status code": {"server_status": 1},
     "no answer": {"drop": True},
     "500": {"http_status": 500},
@@ -31,30 +31,30 @@ TROUBLES = {
 """Faults of a poll, each of which fails it."""
 
 
-def fail(stage, times=1, **fault):
-    stage.server.faults.add(operation="refresh", times=times, **(fault or {"http_status": 500}))
+def fail(env, times=1, **fault):
+    env.server.faults.add(operation="refresh", times=times, **(fault or {"http_status": 500}))
 
 
-def last_index(stage) -> str:
-    return index_of(stage.server.core.current_chat().transcript[-1])
+def last_index(env) -> str:
+    return index_of(env.server.core.current_chat().transcript[-1])
 
 
 # -- catching up -------------------------------------------------------------------------------------------------------
 
 
-def test_polls_ask_for_what_is_new_and_the_server_knows_what_that_is(nexus):
+def test_poll_has_no_index_as_server_keeps_cursor(nexus):
     nexus.chatting("one", "two")
     nexus.advance(6)
     assert nexus.queries() == [{}, {}, {}, {}]
     assert nexus.heard.texts() == ["one", "two"]
 
 
-@pytest.mark.parametrize("trouble", TROUBLES.values(), ids=TROUBLES)
-def test_a_failed_poll_is_followed_by_one_that_catches_up_by_index(nexus, trouble):
+@pytest.mark.parametrize("failure", POLL_FAILURES.values(), ids=POLL_FAILURES)
+def test_poll_after_failure_catches_up_by_index(nexus, failure):
     agent = nexus.chatting("one")
     seen = last_index(nexus)
     agent.say("two")
-    fail(nexus, 2, **trouble, takes_effect=True)
+    fail(nexus, 2, **failure, takes_effect=True)
     nexus.advance(8)
     agent.say("three")
     nexus.advance(9)
@@ -65,20 +65,20 @@ def test_a_failed_poll_is_followed_by_one_that_catches_up_by_index(nexus, troubl
     assert nexus.heard.texts() == ["one", "two", "three"]
 
 
-@pytest.mark.parametrize("trouble", TROUBLES.values(), ids=TROUBLES)
-def test_where_the_very_first_poll_fails_the_next_asks_for_all_there_is(nexus, trouble):
-    """The server may take what it sent as read: its cursor is behind what the client never got."""
+@pytest.mark.parametrize("failure", POLL_FAILURES.values(), ids=POLL_FAILURES)
+def test_poll_after_first_failure_requests_everything(nexus, failure):
+    """Request all messages, as the server may count a lost response as read and move its cursor past it."""
     nexus.open().start_chat(nickname="Jonny")
     agent = nexus.agent()
     agent.say("hello")
-    fail(nexus, **trouble, takes_effect=True)
+    fail(nexus, **failure, takes_effect=True)
     nexus.advance(4)
     assert nexus.queries() == [{}, {"index": "0-0"}]
     assert nexus.heard.texts() == ["hello"]
     assert nexus.heard.names.count("clientConnected") == nexus.heard.names.count("agentConnected") == 1
 
 
-def test_polling_that_was_stopped_goes_on_by_index(nexus):
+def test_polling_after_stop_continues_by_index(nexus):
     agent = nexus.chatting("one")
     nexus.chat.stop_poll()
     seen = last_index(nexus)
@@ -91,7 +91,7 @@ def test_polling_that_was_stopped_goes_on_by_index(nexus):
     assert nexus.heard.texts() == ["one", "two"]
 
 
-def test_a_poll_that_was_interrupted_is_made_up_for(nexus):
+def test_poll_after_interrupted_poll_catches_up_by_index(nexus):
     agent = nexus.chatting("one")
     seen = last_index(nexus)
     agent.say("two")
@@ -108,19 +108,19 @@ def test_a_poll_that_was_interrupted_is_made_up_for(nexus):
     assert nexus.heard.texts() == ["one", "two"]
 
 
-def test_a_poll_that_is_repeated_on_a_new_connection_tells_what_was_seen(nexus):
-    """The server has moved its cursor when the answer was lost, so the same request again would miss messages."""
+def test_repeated_poll_on_new_connection_sends_index(nexus):
+    """Repeat by index, as the server has moved its cursor for the lost response and would skip its messages."""
     agent = nexus.chatting("one")
     seen = last_index(nexus)
     agent.say("two")
     nexus.advance(4)
     poll = nexus.sent[-1]
     assert "index" not in poll.url
-    assert f"index={seen}&operationId=" in poll.repeat_url
+    assert f"index={seen}&operationId=" in poll.repeat_url()
 
 
-def test_an_index_that_the_server_counts_in_is_not_lost_twice(nexus):
-    """An inclusive server repeats the last message when it is asked by index; it is delivered once."""
+def test_message_repeated_by_inclusive_index_is_delivered_once(nexus):
+    """Drop the last message that an inclusive server repeats at a poll by index."""
     nexus.chatting("one")
     original = nexus.heard.last("messageReceived").original_messages[-1]
     nexus.chat.stop_poll()
@@ -130,23 +130,23 @@ def test_an_index_that_the_server_counts_in_is_not_lost_twice(nexus):
     assert nexus.heard.texts() == ["one", "two"]
 
 
-# -- pace --------------------------------------------------------------------------------------------------------------
+# -- intervals ---------------------------------------------------------------------------------------------------------
 
 
-def steps(stage, number: int) -> list[float]:
-    """The pauses between the last polls."""
-    times = stage.polls()[-number - 1 :]
+def steps(env, number: int) -> list[float]:
+    """Return the pauses between the last polls, in seconds."""
+    times = env.polls()[-number - 1 :]
     return [round(later - earlier, 3) for earlier, later in pairwise(times)]
 
 
 @pytest.mark.parametrize(("given", "pause"), [({}, 3), ({"pollTimeout": 100}, 0.1), ({"pollTimeout": 60_000}, 60)])
-def test_polls_come_every_three_seconds_or_as_poll_timeout_says(v3, given, pause):
+def test_poll_interval_is_three_seconds_or_poll_timeout(v3, given, pause):
     v3.start(**given)
     v3.advance(3.5 * pause)
     assert steps(v3, 3) == [pause] * 3
 
 
-def test_sending_does_not_quicken_the_polls_of_v3(nexus):
+def test_send_does_not_change_poll_interval(nexus):
     nexus.start()
     nexus.advance(3)
     nexus.advance(1)
@@ -155,10 +155,10 @@ def test_sending_does_not_quicken_the_polls_of_v3(nexus):
     assert steps(nexus, 2) == [3, 3]
 
 
-@pytest.mark.parametrize("trouble", TROUBLES.values(), ids=TROUBLES)
-def test_failures_slow_the_polls_down_to_thirty_seconds_and_a_success_brings_the_pace_back(nexus, trouble):
+@pytest.mark.parametrize("failure", POLL_FAILURES.values(), ids=POLL_FAILURES)
+def test_poll_backoff_reaches_thirty_seconds_and_resets(nexus, failure):
     nexus.start(config={"pollExceptionLimit": 2})
-    fail(nexus, 20, **trouble)
+    fail(nexus, 20, **failure)
     nexus.advance(3)
     while len(nexus.server.faults):
         nexus.advance(1)
@@ -173,14 +173,14 @@ def test_failures_slow_the_polls_down_to_thirty_seconds_and_a_success_brings_the
     assert steps(nexus, 2) == [3, 3]
 
 
-def test_the_multiplier_and_a_slow_pace_are_the_users_choice(v3):
+def test_poll_timeout_above_cap_is_kept_after_failures(v3):
     v3.start(pollTimeout=40_000, pollIntervalMultiplier=2)
     fail(v3, 2)
     v3.advance(121)
     assert steps(v3, 3) == [40, 40, 40]
 
 
-def test_too_many_requests_keeps_the_pace_there_is_and_counts_as_no_failure(nexus):
+def test_poll_429_keeps_delay_and_is_no_failure(nexus):
     nexus.start()
     fail(nexus, 2)
     nexus.advance(3 + 3.6)
@@ -203,15 +203,15 @@ def test_retry_after_is_obeyed_up_to_its_cap(nexus):
     assert steps(nexus, 4) == [20, 9, 60, 3.6]
 
 
-# -- troubles ----------------------------------------------------------------------------------------------------------
+# -- failures ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("trouble", TROUBLES.values(), ids=TROUBLES)
-def test_more_failures_than_the_limit_are_offline_and_one_good_poll_is_back(nexus, trouble):
+@pytest.mark.parametrize("failure", POLL_FAILURES.values(), ids=POLL_FAILURES)
+def test_failures_over_limit_are_offline_until_good_poll(nexus, failure):
     nexus.start()
     nexus.heard.take()
-    silent = bool({"drop", "tear"} & trouble.keys())
-    fail(nexus, LIMIT + 3, **trouble)
+    silent = bool({"drop", "tear"} & failure.keys())
+    fail(nexus, LIMIT + 3, **failure)
     states = []
     for _ in range(LIMIT + 3):
         assert not nexus.chat.step()
@@ -223,7 +223,7 @@ def test_more_failures_than_the_limit_are_offline_and_one_good_poll_is_back(nexu
     assert nexus.heard.take() == (["reconnected"] if silent else [])
 
 
-def test_a_send_ends_being_disconnected_but_not_being_offline(nexus):
+def test_send_publishes_reconnected_but_state_stays_offline(nexus):
     nexus.start()
     fail(nexus, LIMIT + 1, drop=True)
     for _ in range(LIMIT + 1):
@@ -237,7 +237,7 @@ def test_a_send_ends_being_disconnected_but_not_being_offline(nexus):
     assert nexus.chat.state == "polling"
 
 
-def test_a_401_while_polling_is_an_error_and_the_session_stays(nexus):
+def test_poll_401_publishes_error_and_keeps_session(nexus):
     nexus.start()
     nexus.heard.take()
     fail(nexus, http_status=401)
@@ -248,13 +248,13 @@ def test_a_401_while_polling_is_an_error_and_the_session_stays(nexus):
 
 
 @pytest.mark.parametrize("status", [500, 403, 429])
-def test_a_refusal_without_words_names_its_status(nexus, status):
+def test_rejection_without_message_names_http_status(nexus, status):
     chat = nexus.start()
     nexus.http.answer("send", b"<html>", status)
     assert f"HTTP status {status}" in repr(chat.command("sendMessage", {"message": "hi"}))
 
 
-def test_times_are_milliseconds_whatever_the_wire_has(nexus):
+def test_stats_times_are_milliseconds(nexus):
     chat = nexus.start()
     ann = nexus.agent()
     nexus.advance(3)
@@ -269,19 +269,19 @@ def test_times_are_milliseconds_whatever_the_wire_has(nexus):
     assert (agent.connected_time, agent.disconnected_time) == (begun, begun + 6000)
 
 
-def test_the_sender_on_the_bus_has_both_names_of_its_id(nexus):
+def test_sender_has_id_and_participant_id(nexus):
     nexus.chatting("hello")
     sender = nexus.chat.get_transcript().messages[-1].item()["from"]
     assert sender["participantId"] == sender["id"] != ""
 
 
-def test_what_would_be_told_on_v2_is_never_told_on_v3(nexus):
-    """Every fault that makes a v2 event, bots among the people, and a restore after a very long time."""
+def test_v2_only_events_are_not_published_on_v3(nexus):
+    """Play every fault that causes a v2 event, bots among the participants, and a restore after a very long time."""
     nexus.start()
     bot = nexus.server.bot("Robby").join()
     bot.say("beep")
-    for trouble in TROUBLES.values():
-        fail(nexus, LIMIT + 2, **trouble)
+    for failure in POLL_FAILURES.values():
+        fail(nexus, LIMIT + 2, **failure)
         for _ in range(LIMIT + 4):
             nexus.chat.step()
     bot.leave()
@@ -308,7 +308,7 @@ def test_what_would_be_told_on_v2_is_never_told_on_v3(nexus):
     }
 
 
-def test_a_bot_is_no_agent_and_joins_silently(nexus):
+def test_bot_is_no_agent_and_publishes_only_messages(nexus):
     nexus.start()
     nexus.heard.take()
     bot = nexus.server.bot("Robby").join()
@@ -322,7 +322,7 @@ def test_a_bot_is_no_agent_and_joins_silently(nexus):
 # -- people and content ------------------------------------------------------------------------------------------------
 
 
-def test_a_whole_chat_is_told_in_order(nexus):
+def test_whole_chat_is_published_in_order(nexus):
     nexus.start()
     ann, sue = nexus.server.agent("Ann"), nexus.server.supervisor("Sue")
     for act in (ann.join, ann.typing, lambda: ann.say("hello"), sue.join, sue.typing, sue.stop_typing, sue.leave):
@@ -331,8 +331,8 @@ def test_a_whole_chat_is_told_in_order(nexus):
     nexus.chat.send_message("thanks")
     nexus.advance(3)
     nexus.chat.end_chat()
-    told = [name for name in nexus.heard.names if name != "messageReceived"]
-    assert told == [
+    published = [name for name in nexus.heard.names if name != "messageReceived"]
+    assert published == [
         "ready", "started", "pollingStarted", "clientConnected",
         "agentConnected", "agentTypingStarted", "agentTypingStopped", "supervisorConnected", "agentTypingStarted",
         "agentTypingStopped", "supervisorDisconnected",
@@ -342,7 +342,7 @@ def test_a_whole_chat_is_told_in_order(nexus):
     assert [agent.name for agent in nexus.chat.get_agents().values()] == ["Ann", "Sue"]
 
 
-def test_an_own_message_comes_back_once_and_settles_its_receipt(nexus):
+def test_own_message_is_delivered_once_and_settles_receipt(nexus):
     nexus.start()
     receipt = nexus.chat.send_message("hi")
     assert receipt.status == "sent"
@@ -351,7 +351,7 @@ def test_an_own_message_comes_back_once_and_settles_its_receipt(nexus):
     assert receipt.index == nexus.heard.last("messageReceived").messages[-1].index
 
 
-def test_own_typing_is_no_agents_typing(nexus):
+def test_own_typing_message_publishes_no_agent_typing(nexus):
     nexus.start()
     own = {"type": "Customer", "participantId": nexus.chat.get_session_data().participant_id, "nickname": "Jonny"}
     nexus.heard.take()
@@ -362,7 +362,7 @@ def test_own_typing_is_no_agents_typing(nexus):
     assert nexus.heard.take() == ["messageReceived"]
 
 
-def test_the_server_ends_the_chat_after_its_last_words(nexus):
+def test_last_messages_are_delivered_before_server_end(nexus):
     agent = nexus.chatting()
     agent.say("bye")
     nexus.server.end()
@@ -375,15 +375,15 @@ def test_the_server_ends_the_chat_after_its_last_words(nexus):
 
 
 @pytest.mark.parametrize("fault", [{}, {"http_status": 500}, {"http_status": 404}, {"drop": True}, {"body": b"?"}])
-def test_leaving_ends_the_chat_here_whatever_the_server_says(nexus, fault):
+def test_leave_ends_chat_at_any_server_response(nexus, fault):
     nexus.chatting()
     nexus.heard.take()
     if fault:
         nexus.server.faults.add(operation="disconnect", **fault)
     outcome = nexus.chat.command("endChat")
     assert bool(outcome) is not bool(fault)
-    told = nexus.heard.take()
-    assert [name for name in told if name != "disconnected"] == [
+    published = nexus.heard.take()
+    assert [name for name in published if name != "disconnected"] == [
         "pollingStopped", "agentDisconnected", "clientDisconnected", "ended",
     ]  # fmt: skip
     assert nexus.chat.state == "ended"
@@ -391,7 +391,7 @@ def test_leaving_ends_the_chat_here_whatever_the_server_says(nexus, fault):
     assert nexus.chat.start_chat(nickname="Jonny")
 
 
-def test_user_data_are_sent_at_once_and_what_came_while_starting_afterwards(nexus):
+def test_user_data_is_sent_at_once_or_after_start(nexus):
     chat = nexus.open()
     nexus.http.during("start", lambda: chat.command("updateUserData", {"late": "yes"}) and None)
     chat.start_chat(nickname="Jonny", user_data={"first": "1"})
@@ -404,7 +404,7 @@ def test_user_data_are_sent_at_once_and_what_came_while_starting_afterwards(nexu
     assert nexus.server.core.current_chat().user_data == {"first": "1", "late": "yes", "more": "2"}
 
 
-# -- what v3 cannot do -------------------------------------------------------------------------------------------------
+# -- unsupported commands ----------------------------------------------------------------------------------------------
 
 UNSUPPORTED = {
     "sendCustomNotice": "This transport doesn't support sendCustomNotice command.",
@@ -415,7 +415,7 @@ UNSUPPORTED = {
 
 
 @pytest.mark.parametrize(("command", "text"), UNSUPPORTED.items())
-def test_what_v3_lacks_is_refused_with_its_text_in_any_state_and_never_sent(nexus, command, text):
+def test_command_missing_in_v3_is_rejected_unsent(nexus, command, text):
     nexus.open()
     assert nexus.chat.command(command, {"fileId": "1", "message": "x"}).reason == text
     nexus.start()
@@ -424,13 +424,13 @@ def test_what_v3_lacks_is_refused_with_its_text_in_any_state_and_never_sent(nexu
     assert len(nexus.sent) == before
 
 
-def test_history_is_for_asynchronous_chat_alone(v3):
+def test_fetch_history_is_rejected_in_synchronous_chat(v3):
     text = "Fetching history messages applies only to Asynchronous chat"
     assert v3.open().command("fetchHistory").reason == text
     assert v3.start().command("fetchHistory").reason == text
 
 
-def test_a_restore_by_hand_is_for_asynchronous_chat_alone(v3):
+def test_restore_command_is_rejected_in_synchronous_chat(v3):
     v3.start().close()
     v3.store.delete()
     chat = v3.open()
@@ -440,7 +440,7 @@ def test_a_restore_by_hand_is_for_asynchronous_chat_alone(v3):
     assert "resume" not in v3.http.operations()
 
 
-def test_a_v3_chat_that_is_not_asynchronous_is_restored_from_its_store_whole(v3):
+def test_synchronous_v3_chat_is_restored_whole(v3):
     v3.start()
     v3.bulk(30)
     v3.advance(3)
@@ -453,7 +453,7 @@ def test_a_v3_chat_that_is_not_asynchronous_is_restored_from_its_store_whole(v3)
     assert v3.chat.state == "polling"
 
 
-def test_filters_hide_on_v3_too_and_survive_a_restore(nexus):
+def test_prefilters_hide_messages_before_and_after_restore(nexus):
     nexus.start()
     nexus.chat.send_filtered_message("secret 1", re.compile("^secret"))
     nexus.advance(3)

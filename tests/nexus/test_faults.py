@@ -1,4 +1,4 @@
-"""What servers get wrong: repeated, turned, odd and hostile answers, and sessions that go in mid-chat."""
+"""Check faulty servers: repeated, reversed, odd and hostile responses, and sessions lost during a chat."""
 
 from __future__ import annotations
 
@@ -8,20 +8,21 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.lifecycle.stage import HeardOnBus
-from tests.nexus.stage import NexusStage, envelope, received
+from tests.lifecycle.environment import HeardOnBus
+from tests.limits import examples
+from tests.nexus.environment import SESSIONS, NexusEnvironment, envelope, received
+from tests.wire.asked import asked
 from webchat_fsm import Config
-from webchat_fsm.core.facts import Verdict
-from webchat_fsm.lifecycle.effects import Call
-from webchat_fsm.lifecycle.table import Transport
-from webchat_fsm.lifecycle.words import SessionData
+from webchat_fsm._core.inputs import ResponseKind
+from webchat_fsm._model import SessionData
+from webchat_fsm._wire.nexus_v3 import NexusV3
+from webchat_fsm._wire.request import HttpAnswer
+from webchat_fsm.lifecycle._transports import Transport
 from webchat_fsm.testing import Timeline
-from webchat_fsm.testing.bench import CONFIGS
-from webchat_fsm.wire.nexus_v3 import NexusV3
-from webchat_fsm.wire.request import HttpAnswer
+from webchat_fsm.testing._bench import CONFIGS
 
 LATER = 2_000_000_000_000
-"""Behind every index that the server has given, so that polls go on from there."""
+"""Later than every index of the server, so that polls continue from there."""
 
 FROM = {"type": "Agent", "participantId": "ann", "nickname": "Ann"}
 
@@ -34,7 +35,7 @@ def said(index, text, **fields):
 
 
 @pytest.mark.parametrize("fault", [{"duplicate": True}, {"reorder": True}, {"duplicate": True, "reorder": True}])
-def test_messages_that_come_twice_or_backwards_are_told_once_and_in_order(nexus, fault):
+def test_repeated_or_reversed_messages_are_delivered_once(nexus, fault):
     nexus.start()
     agent = nexus.agent()
     nexus.server.faults.add(operation="refresh", times=3, **fault)
@@ -47,21 +48,21 @@ def test_messages_that_come_twice_or_backwards_are_told_once_and_in_order(nexus,
 
 
 @pytest.mark.parametrize("fault", [{"duplicate": True}, {"reorder": True}, {"duplicate": True, "reorder": True}])
-def test_a_restore_and_history_bear_repeats_and_disorder_too(lasting, fault):
-    lasting.start()
-    lasting.bulk(30)
-    lasting.advance(3)
-    lasting.chat.close()
-    lasting.server.faults.add(operation="refresh", times=5, **fault)
-    lasting.open()
-    lasting.chat.fetch_history()
-    lasting.chat.fetch_history()
-    (restored, _, _), (older, _, old) = received(lasting.heard)
+def test_restored_and_history_messages_are_ordered_and_unique(v3_async, fault):
+    v3_async.start()
+    v3_async.bulk(30)
+    v3_async.advance(3)
+    v3_async.chat.close()
+    v3_async.server.faults.add(operation="refresh", times=5, **fault)
+    v3_async.open()
+    v3_async.chat.fetch_history()
+    v3_async.chat.fetch_history()
+    (restored, _, _), (older, _, old) = received(v3_async.heard)
     assert (restored, old) == ([f"message {n}" for n in range(11, 31)], True)
     assert older == [f"message {n}" for n in range(10, 1, -1)] + [""]
 
 
-def test_a_server_that_repeats_everything_in_each_poll_is_heard_once(nexus):
+def test_transcript_repeated_in_each_poll_is_delivered_once(nexus):
     nexus.start()
     whole = [said(f"{n}-0", f"{n}") for n in range(1, 6)]
     for number in range(1, 6):
@@ -70,7 +71,7 @@ def test_a_server_that_repeats_everything_in_each_poll_is_heard_once(nexus):
     assert nexus.heard.texts() == ["1", "2", "3", "4", "5"]
 
 
-def test_an_older_message_that_comes_late_does_not_turn_the_position_back(nexus):
+def test_late_older_message_keeps_poll_position(nexus):
     nexus.start()
     for messages in ([said(f"{LATER + 9}-0", "nine")], [said(f"{LATER + 5}-0", "five")]):
         nexus.http.answer("refresh", envelope(messages=messages))
@@ -85,7 +86,7 @@ def test_an_older_message_that_comes_late_does_not_turn_the_position_back(nexus)
     assert shown.index("five") < shown.index("nine")
 
 
-def test_indexes_are_ordered_as_numbers_and_may_be_numbers(nexus):
+def test_indexes_are_ordered_numerically(nexus):
     nexus.start()
     messages = [said("10-0", "c"), said("9-2", "a"), said("9-10", "b"), said(11, "d")]
     nexus.http.answer("refresh", envelope(messages=messages))
@@ -94,7 +95,7 @@ def test_indexes_are_ordered_as_numbers_and_may_be_numbers(nexus):
     assert nexus.heard.last("messageReceived").messages[0].index == "92"
 
 
-def test_messages_without_an_index_stay_where_they_came_and_come_once(nexus):
+def test_messages_without_index_are_delivered_once_in_place(nexus):
     nexus.start()
     without = {key: value for key, value in said(0, "c").items() if key != "index"}
     messages = [said(f"{LATER}-0", "a"), said(None, "b"), without, said(f"{LATER + 1}-0", "d")]
@@ -112,7 +113,7 @@ def test_messages_without_an_index_stay_where_they_came_and_come_once(nexus):
 
 # -- odd messages ------------------------------------------------------------------------------------------------------
 
-BEARABLE = {
+ODD_MEMBERS = {
     "no sender": {"from": ...},
     "an empty sender": {"from": {}},
     "a null sender": {"from": None},
@@ -127,7 +128,7 @@ BEARABLE = {
     "content that is an object": {"content": {"type": "quick-replies"}, "contentType": "quick-replies"},
     "content of odd things": {"content": [None, 5, {"url": 7}, {"url": "https://x.test/y"}, {}]},
     "an unknown type": {"type": "Hologram"},
-    "fields of ours": {"restoring": True, "timestamp": "never", "html": True},
+    "members of the library": {"restoring": True, "timestamp": "never", "html": True},
     "unknown fields": {"x": {"y": [1]}, "nested": None},
     "no type": {"type": ...},
     "a null type": {"type": None},
@@ -144,17 +145,17 @@ BEARABLE = {
 }
 
 
-def odd(change):
+def odd_message(change):
     message = {**said("7-0", "odd"), **change}
     return {key: value for key, value in message.items() if value is not ...}
 
 
-@pytest.mark.parametrize("change", BEARABLE.values(), ids=BEARABLE)
-def test_a_message_with_an_odd_member_is_delivered_in_its_place(nexus, change):
+@pytest.mark.parametrize("change", ODD_MEMBERS.values(), ids=ODD_MEMBERS)
+def test_message_with_odd_member_is_delivered_in_order(nexus, change):
     nexus.start()
     bus = HeardOnBus(nexus.chat)
     nexus.heard.take()
-    nexus.http.answer("refresh", envelope(messages=[said("6-0", "before"), odd(change), said("8-0", "after")]))
+    nexus.http.answer("refresh", envelope(messages=[said("6-0", "before"), odd_message(change), said("8-0", "after")]))
     nexus.advance(3)
     assert "error" not in nexus.heard.names
     (data,) = nexus.heard.all("messageReceived")
@@ -175,7 +176,7 @@ ODD_ANSWERS = {
     "null data": b'{"data": null}',
     "data that are a list": b'{"data": []}',
     "a status that is a number": b'{"status": 404, "message": "Not Found"}',
-    "a failure in good clothes": b'{"status": {"code": "INTERNAL_ERROR", "message": "m"}, "data": {"messages": []}}',
+    "a failure with messages": b'{"status": {"code": "INTERNAL_ERROR", "message": "m"}, "data": {"messages": []}}',
     "code 1": b'{"status": {"code": 1}, "data": {"messages": []}}',
     "deep": b'{"data":' * 100_000,
     "cut off": b'{"data": {"messages": [',
@@ -183,7 +184,7 @@ ODD_ANSWERS = {
 
 
 @pytest.mark.parametrize("body", ODD_ANSWERS.values(), ids=ODD_ANSWERS)
-def test_a_poll_that_is_answered_with_something_else_is_an_error_and_the_chat_goes_on(nexus, body):
+def test_unexpected_poll_response_is_error_and_chat_continues(nexus, body):
     agent = nexus.chatting("one")
     nexus.heard.events.clear()
     nexus.http.answer("refresh", body)
@@ -203,25 +204,25 @@ def test_a_poll_that_is_answered_with_something_else_is_an_error_and_the_chat_go
         ("fetch", "fetch", {"url": "/x"}),
     ],
 )  # fmt: skip
-def test_a_command_that_is_answered_with_something_else_settles(lasting, operation, command, data, body):
-    lasting.chatting("one")
-    lasting.http.answer(operation, body, 500)
-    assert not lasting.chat.command(command, data)
+def test_command_with_unexpected_response_is_settled(v3_async, operation, command, data, body):
+    v3_async.chatting("one")
+    v3_async.http.answer(operation, body, 500)
+    assert not v3_async.chat.command(command, data)
     if command == "endChat":
-        assert lasting.chat.state == "ended"
+        assert v3_async.chat.state == "ended"
     else:
-        lasting.http.answer(operation, body)
-        assert lasting.chat.command(command, data).status in ("resolved", "rejected")
-        assert lasting.chat.state == "polling"
+        v3_async.http.answer(operation, body)
+        assert v3_async.chat.command(command, data).status in ("resolved", "rejected")
+        assert v3_async.chat.state == "polling"
 
 
 @pytest.mark.parametrize(
     "body", [b"", b"<html>", b"[]", b'{"status": 404, "error": "Not Found"}', b'{"status": {"code": [1]}}', b'"gone"'],
 )  # fmt: skip
-def test_the_http_status_counts_whatever_the_body_says(lasting, body):
-    """A proxy may answer in the server's stead."""
-    lasting.start()
-    nexus = lasting
+def test_http_status_takes_precedence_over_body(v3_async, body):
+    """Judge a response by its status first, as a proxy may respond instead of the server."""
+    v3_async.start()
+    nexus = v3_async
     nexus.heard.take()
     nexus.http.answer("refresh", body, 429, **{"retry-after": "7"})
     nexus.advance(3)
@@ -230,24 +231,24 @@ def test_the_http_status_counts_whatever_the_body_says(lasting, body):
     for status in (404, 401, 403, 410, 302):
         nexus.http.answer("refresh", body, status)
         nexus.advance(7)
-        assert nexus.heard.take() == ["error"], "a failed poll, never the end"
+        assert nexus.heard.take() == ["error"], "a failed poll does not end the chat"
     nexus.chat.close()
     nexus.http.answer("resume", body, 401)
     nexus.chat.open()
     assert nexus.chat.state == "async-dormant", "the saved session is kept"
 
 
-def test_a_numeric_code_of_success_is_success(nexus):
+def test_poll_succeeds_with_any_success_code(nexus):
     nexus.start()
     for code in (0, "0", "SUCCESS", ""):
         nexus.http.answer("refresh", json.dumps({"status": {"code": code}, "data": {"messages": []}}).encode())
         assert nexus.chat.step()
 
 
-# -- what is told of an error ------------------------------------------------------------------------------------------
+# -- contents of an error ----------------------------------------------------------------------------------------------
 
 
-def test_an_error_names_the_code_with_the_transports_prefix_and_the_response_inside(nexus):
+def test_error_has_prefixed_code_and_response(nexus):
     nexus.client()
     bus = HeardOnBus(nexus.chat)
     nexus.chat.open()
@@ -259,7 +260,7 @@ def test_an_error_names_the_code_with_the_transports_prefix_and_the_response_ins
     assert outcome.reason == error["response"]
 
 
-def test_a_lost_session_is_told_as_the_plain_response(nexus):
+def test_lost_session_is_published_as_plain_response(nexus):
     nexus.start()
     bus = HeardOnBus(nexus.chat)
     nexus.server.core.purge()
@@ -276,18 +277,18 @@ def test_a_lost_session_is_told_as_the_plain_response(nexus):
         ("startTyping", "sendTyping", {}),
     ],
 )  # fmt: skip
-def test_a_session_lost_in_mid_chat_ends_with_an_error_whoever_finds_out(nexus, operation, command, data, fault):
+def test_session_lost_in_chat_ends_with_error(nexus, operation, command, data, fault):
     nexus.chatting("one")
     nexus.heard.take()
     nexus.server.faults.add(operation=operation, **fault)
     assert not nexus.chat.command(command, data)
-    told = [name for name in nexus.heard.take() if not name.startswith("clientTyping")]
-    assert told == ["error", "pollingStopped", "ended"]
+    published = [name for name in nexus.heard.take() if not name.startswith("clientTyping")]
+    assert published == ["error", "pollingStopped", "ended"]
     assert nexus.store.load() is None
     assert nexus.timeline.next_timer() is None
 
 
-def test_a_session_lost_while_leaving_is_an_end(nexus):
+def test_session_loss_during_end_chat_ends_without_error(nexus):
     nexus.chatting("one")
     nexus.server.core.purge()
     nexus.heard.take()
@@ -295,18 +296,18 @@ def test_a_session_lost_while_leaving_is_an_end(nexus):
     assert nexus.heard.take() == ["pollingStopped", "agentDisconnected", "clientDisconnected", "ended"]
 
 
-def test_an_endpoint_or_key_that_is_not_known_fails_the_start(make_stage):
-    stage = make_stage(Transport.V3, apikey="right", endpoints=("sales",))
-    assert stage.open().command("startChat", {"nickname": "x"}).reason["status"] == 403
-    stage.open(headers={"x-api-key": "right"})
-    assert stage.chat.command("startChat", {"nickname": "x"}).reason["status"] == 400
-    stage.open(headers={"x-api-key": "right"}, endpoint="sales")
-    assert stage.chat.command("startChat", {"nickname": ""}).reason["body"]["status"]["code"] == "INVALID_NICKNAME"
-    assert stage.chat.command("startChat", {"nickname": "x"})
-    assert stage.heard.names[:2] == ["ready", "error"]
+def test_start_with_unknown_key_or_endpoint_is_rejected(make_env):
+    env = make_env(Transport.V3, apikey="right", endpoints=("sales",))
+    assert env.open().command("startChat", {"nickname": "x"}).reason["status"] == 403
+    env.open(headers={"x-api-key": "right"})
+    assert env.chat.command("startChat", {"nickname": "x"}).reason["status"] == 400
+    env.open(headers={"x-api-key": "right"}, endpoint="sales")
+    assert env.chat.command("startChat", {"nickname": ""}).reason["body"]["status"]["code"] == "INVALID_NICKNAME"
+    assert env.chat.command("startChat", {"nickname": "x"})
+    assert env.heard.names[:2] == ["ready", "error"]
 
 
-# -- anything at all ---------------------------------------------------------------------------------------------------
+# -- arbitrary responses -----------------------------------------------------------------------------------------------
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
@@ -332,7 +333,7 @@ ANSWERS = JSON | st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(
     body=ANSWERS.map(lambda value: json.dumps(value).encode()) | st.binary(max_size=40),
     status=st.sampled_from([200, 201, 204, 302, 400, 401, 403, 404, 429, 500]),
@@ -340,29 +341,26 @@ ANSWERS = JSON | st.fixed_dictionaries(
         ["start", "resume", "restore", "refresh", "history", "send", "disconnect", "updateData", "fetch"]
     ),
 )
-def test_every_answer_to_every_request_means_something(body, status, operation):
-    fields = {"url": "/x", "position": "1-0", "before": "1-0", "user_data": {}, "message": "x"}
-    call = Call(
-        operation=operation, fields=fields, session_data=SessionData(session_id="s", participant_id="p", token="t")
-    )
-    reply = NexusV3(Config.read(CONFIGS[Transport.V3])).reply(call, HttpAnswer(status=status, body=body))
-    assert isinstance(reply.verdict, Verdict)
+def test_every_response_is_classified(body, status, operation):
+    call = asked(operation, SessionData(session_id="s", participant_id="p", token="t"))
+    reply = NexusV3(Config.read(CONFIGS[Transport.V3])).reply(call, HttpAnswer(status=status, body=body), SESSIONS)
+    assert isinstance(reply.kind, ResponseKind)
     assert reply.good <= (200 <= status < 300)
     assert (reply.response.status, "?" in reply.response.url) == (status, False)
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(30), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(answers=st.lists(st.tuples(ANSWERS, st.sampled_from([200, 200, 200, 429, 500])), min_size=1, max_size=5))
-def test_no_answer_stops_the_polls_of_a_chat_that_goes_on(answers):
-    stage = NexusStage(Timeline(), Transport.V3_ASYNC)
+def test_polling_continues_after_any_response_until_chat_ends(answers):
+    env = NexusEnvironment(Timeline(), Transport.V3_ASYNC)
     try:
-        stage.start()
+        env.start()
         for body, status in answers:
-            stage.http.answer("refresh", json.dumps(body).encode(), status)
-            stage.advance(31)
-        assert stage.chat.state in ("polling", "offline", "ended")
-        assert (stage.timeline.next_timer() is None) is (stage.chat.state == "ended")
-        indexes = [index for index in stage.heard.indexes() if index is not None]
+            env.http.answer("refresh", json.dumps(body).encode(), status)
+            env.advance(31)
+        assert env.chat.state in ("polling", "offline", "ended")
+        assert (env.timeline.next_timer() is None) is (env.chat.state == "ended")
+        indexes = [index for index in env.heard.indexes() if index is not None]
         assert len(indexes) == len(set(indexes))
     finally:
-        stage.server.close()
+        env.server.close()

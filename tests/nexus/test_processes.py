@@ -1,4 +1,4 @@
-"""A chat that outlives its process: another one takes it up over real sockets, with its token or its store alone."""
+"""Check that another process restores a chat over real sockets, with its token or its store alone."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.limits import LONG, SOON
 from webchat_fsm import WebChatService
 from webchat_fsm.server import ChatServer
 from webchat_fsm.server.front import HttpFront
@@ -37,14 +38,14 @@ elif token:
 chat.command("sendMessage", {"message": "from " + act})
 if chat.state.has_session:
     chat.step()
-told = {"token": chat.get_session_data().token, "state": chat.state,
+report = {"token": chat.get_session_data().token, "state": chat.state,
         "texts": [m.text for m in chat.get_transcript().messages if m.type == "Message"]}
 if act == "die":
-    print(json.dumps(told), flush=True)
+    print(json.dumps(report), flush=True)
     import os
     os._exit(9)
 chat.close()
-print(json.dumps({**told, "after": chat.state}))
+print(json.dumps({**report, "after": chat.state}))
 """
 
 
@@ -55,45 +56,45 @@ def front():
 
 
 def given(front, act: str, token: str = "", path: Path | None = None, hooks: bool = False) -> str:
-    """What the program is to do, as its argument."""
+    """Return the argument of the program, which describes its task."""
     return json.dumps([front.sessions_url, act, token, str(path or ""), hooks])
 
 
 def run(front, act: str, *, code: int = 0, **how: object):
-    """What a process of its own has to tell."""
+    """Run the program in a process of its own and return its report."""
     line = [sys.executable, "-c", PROGRAM, given(front, act, **how)]
-    done = subprocess.run(line, capture_output=True, text=True, timeout=50, check=False)
+    done = subprocess.run(line, capture_output=True, text=True, timeout=LONG, check=False)
     assert (done.returncode, done.stderr) == (code, ""), done.stderr
     return json.loads(done.stdout)
 
 
 @pytest.fixture
 def here(front, monkeypatch, capfd):
-    """Do what `run` does in this process: of two that take turns only one must be started."""
+    """Run the program in this process, so that a test of two processes starts only one."""
 
     def run_here(act: str, **how: object):
         monkeypatch.setattr(sys, "argv", ["-c", given(front, act, **how)])
         exec(PROGRAM, {"__name__": "__main__"})
-        told = capfd.readouterr()
-        assert told.err == ""
-        return json.loads(told.out)
+        printed = capfd.readouterr()
+        assert printed.err == ""
+        return json.loads(printed.out)
 
     return run_here
 
 
-def test_another_process_takes_a_dormant_chat_up_with_nothing_but_its_token(front, here):
+def test_other_process_restores_dormant_chat_by_token(front, here):
     first = here("start")
     assert (first["state"], first["after"]) == ("polling", "async-dormant")
-    front.server.agent("Ann").join().say("while nobody was there")
+    front.server.agent("Ann").join().say("while no client was open")
     second = run(front, "second", token=first["token"])
     assert second["state"] == "polling"
-    assert second["texts"] == ["from the first process", "from start", "while nobody was there", "from second"]
+    assert second["texts"] == ["from the first process", "from start", "while no client was open", "from second"]
     assert second["token"] != first["token"]
     assert len(front.server.chats) == 1
 
 
 @pytest.mark.parametrize("hooks", [False, True], ids=["the store", "the documented functions"])
-def test_two_processes_share_a_chat_through_a_file(front, here, tmp_path, hooks):
+def test_processes_share_chat_through_file(front, here, tmp_path, hooks):
     path = tmp_path / "session.json"
     here("start", path=path, hooks=hooks)
     assert path.stat().st_mode & 0o777 == 0o600
@@ -107,7 +108,7 @@ def test_two_processes_share_a_chat_through_a_file(front, here, tmp_path, hooks)
 
 
 @pytest.mark.parametrize("hooks", [False, True], ids=["the store", "the documented functions"])
-def test_a_process_that_dies_leaves_its_chat_to_the_next(front, here, tmp_path, hooks):
+def test_chat_of_dead_process_is_restored_by_next_process(front, here, tmp_path, hooks):
     path = tmp_path / "session.json"
     here("start", path=path, hooks=hooks)
     died = run(front, "die", path=path, hooks=hooks, code=9)
@@ -115,17 +116,17 @@ def test_a_process_that_dies_leaves_its_chat_to_the_next(front, here, tmp_path, 
     assert after["texts"] == [*died["texts"], "from next"]
 
 
-def test_a_chat_of_this_process_and_one_of_another_are_one_chat(front):
+def test_processes_with_one_token_share_chat(front):
     section = {"dataURL": front.sessions_url, "endpoint": "e", "async": {"enabled": True}, "pollTimeout": 100}
     with WebChatService({"transport": section, "ajaxTimeout": 10_000}) as chat:
         chat.start_chat(nickname="Jonny")
         other = run(front, "other", token=chat.get_session_data().token)
         assert other["texts"] == ["from other"]
-        chat.wait_for("messageReceived", 10, lambda event: event.data.messages[-1].text == "from other")
-        assert chat.close()
+        chat.wait_for("messageReceived", LONG, lambda event: event.data.messages[-1].text == "from other")
+        assert chat.close(SOON)
 
 
-def test_many_threads_send_and_each_message_comes_back_once(front):
+def test_messages_of_many_threads_are_delivered_once(front):
     import threading
 
     section = {"dataURL": front.sessions_url, "endpoint": "e", "async": {"enabled": True}, "pollTimeout": 100}
@@ -139,8 +140,8 @@ def test_many_threads_send_and_each_message_comes_back_once(front):
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(20)
-        assert chat.send_message("last").wait(10)
-        came = [message.text for message in chat.get_transcript().messages if message.type == "Message"]
-        assert sorted(came) == sorted([*texts, "last"])
-        assert chat.close()
+            thread.join(LONG)
+        assert chat.send_message("last").wait(LONG)
+        delivered = [message.text for message in chat.get_transcript().messages if message.type == "Message"]
+        assert sorted(delivered) == sorted([*texts, "last"])
+        assert chat.close(SOON)

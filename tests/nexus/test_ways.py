@@ -1,4 +1,4 @@
-"""The ways of a v3 session through the lifecycle, from each of its states, as lifecycle.md has them."""
+"""Check the transitions of a v3 session from each of its states, as lifecycle.md lists them."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import threading
 
 import pytest
 
-from tests.lifecycle.stage import INTO
-from tests.nexus.stage import Cupboard, envelope
+from tests.lifecycle.environment import INTO
+from tests.limits import LONG
+from tests.nexus.environment import HookRecorder, envelope
 from webchat_fsm import State
-from webchat_fsm.wire.request import HttpAnswer
+from webchat_fsm._wire.request import HttpAnswer
 
 POLLED = (State.POLLING, State.OFFLINE)
 
@@ -18,34 +19,34 @@ LOST = b'{"status": {"code": "INVALID_SESSION", "message": "gone"}}'
 
 @pytest.fixture(params=[State.ACTIVE, *POLLED])
 def within(nexus, request):
-    """Play a story in each state that has a session: it is told the state, and must have been played."""
+    """Return a function that runs a story in each state with a session and checks that the story ran."""
 
     def play(story):
-        told = []
+        played = []
 
         def act(chat):
             assert chat.state == request.param
             nexus.heard.events.clear()
             story(chat, request.param)
-            told.append(chat)
+            played.append(chat)
 
         INTO[nexus.transport][request.param](nexus, act)
-        assert told
+        assert played
 
     return play
 
 
 def stopped(state) -> list[str]:
-    """What is told first where polling was on."""
+    """Return the event that comes first if polling was on."""
     return ["pollingStopped"] if state in POLLED else []
 
 
-def gone(nexus) -> str:
-    """Where a session lies that was left by closing."""
+def closed_state(nexus) -> str:
+    """Return the state of a closed service whose session is saved."""
     return "async-dormant" if nexus.transport.asynchronous else "idle"
 
 
-def test_typing_is_told_in_every_state_and_ends_by_itself(nexus, within):
+def test_typing_is_published_in_every_state_and_times_out(nexus, within):
     def story(chat, state):
         chat.send_typing("h")
         nexus.advance(2)
@@ -67,7 +68,7 @@ def test_polling_can_be_switched_in_every_state(nexus, within):
     within(story)
 
 
-def test_starting_to_poll_while_offline_changes_nothing(nexus):
+def test_start_polling_while_offline_changes_nothing(nexus):
     def story(chat):
         nexus.heard.take()
         assert chat.command("startPoll")
@@ -76,7 +77,7 @@ def test_starting_to_poll_while_offline_changes_nothing(nexus):
     INTO[nexus.transport][State.OFFLINE](nexus, story)
 
 
-def test_the_servers_end_is_told_in_every_state(nexus, within):
+def test_end_by_server_is_published_in_every_state(nexus, within):
     def story(chat, state):
         nexus.server.end()
         chat.step()
@@ -86,7 +87,7 @@ def test_the_servers_end_is_told_in_every_state(nexus, within):
     within(story)
 
 
-def test_a_loss_is_told_in_every_state(nexus, within):
+def test_session_loss_is_published_in_every_state(nexus, within):
     def story(chat, state):
         nexus.server.core.purge()
         chat.step()
@@ -96,7 +97,7 @@ def test_a_loss_is_told_in_every_state(nexus, within):
     within(story)
 
 
-def test_leaving_is_told_in_every_state(nexus, within):
+def test_leave_is_published_in_every_state(nexus, within):
     def story(chat, state):
         chat.end_chat()
         assert (chat.state, nexus.heard.take()) == ("ended", [*stopped(state), "clientDisconnected", "ended"])
@@ -104,19 +105,19 @@ def test_leaving_is_told_in_every_state(nexus, within):
     within(story)
 
 
-def test_closing_is_silent_in_every_state_and_the_session_can_be_taken_up(nexus, within):
+def test_close_is_silent_in_every_state_and_restorable(nexus, within):
     def story(chat, state):
         chat.send_typing("h")
         nexus.heard.take()
         assert chat.close()
-        assert (chat.state, nexus.heard.take(), nexus.timeline.next_timer()) == (gone(nexus), [], None)
+        assert (chat.state, nexus.heard.take(), nexus.timeline.next_timer()) == (closed_state(nexus), [], None)
         chat.open()
         assert chat.state == "polling"
 
     within(story)
 
 
-def test_an_answer_to_a_send_that_says_the_chat_is_over_ends_it_in_every_state(nexus, within):
+def test_send_response_with_end_ends_chat_in_every_state(nexus, within):
     def story(chat, state):
         nexus.http.answer("send", envelope(chatEnded=True))
         assert chat.command("sendMessage", {"message": "x"})
@@ -126,7 +127,7 @@ def test_an_answer_to_a_send_that_says_the_chat_is_over_ends_it_in_every_state(n
 
 
 @pytest.mark.parametrize("fault", [{"drop": True}, {"http_status": 500}])
-def test_a_poll_that_fails_after_stop_poll_is_counted_in_silence(nexus, fault):
+def test_v3_poll_failure_after_stop_is_counted_only(nexus, fault):
     chat = nexus.start()
     nexus.server.faults.add(operation="refresh", **fault)
     nexus.http.during("refresh", lambda: chat.command("stopPoll") and None)
@@ -137,14 +138,14 @@ def test_a_poll_that_fails_after_stop_poll_is_counted_in_silence(nexus, fault):
     assert nexus.timeline.next_timer() is None
 
 
-# -- starting and restoring that come to nothing -----------------------------------------------------------------------
+# -- starts and restores that fail or are cancelled --------------------------------------------------------------------
 
 
 def interrupt():
     raise KeyboardInterrupt
 
 
-def test_closing_while_starting_rejects_the_start(nexus):
+def test_close_during_start_rejects_start(nexus):
     chat = nexus.open()
     nexus.http.during("start", lambda: chat.close() and None)
     assert chat.command("startChat", {"nickname": "x"}).reason
@@ -152,7 +153,7 @@ def test_closing_while_starting_rejects_the_start(nexus):
     assert nexus.store.load() is None
 
 
-def test_an_interrupted_start_is_idle_again(nexus):
+def test_interrupted_start_leaves_service_idle(nexus):
     chat = nexus.open()
     nexus.http.during("start", interrupt)
     with pytest.raises(KeyboardInterrupt):
@@ -162,7 +163,7 @@ def test_an_interrupted_start_is_idle_again(nexus):
 
 
 @pytest.mark.parametrize(
-    ("status", "body", "told", "kept"),
+    ("status", "body", "published", "kept"),
     [
         (0, b"", ["restoreFailed"], True),
         (429, b"", ["restoreFailed"], True),
@@ -175,7 +176,7 @@ def test_an_interrupted_start_is_idle_again(nexus):
         (200, envelope(messages=[], chatEnded=True), ["restoreFailed"], False),
     ],
 )
-def test_a_reload_restore_that_fails_is_idle_and_keeps_what_may_still_be_there(v3, status, body, told, kept):
+def test_failed_reload_restore_is_idle_and_keeps_session(v3, status, body, published, kept):
     v3.start().close()
     v3.client()
     if status:
@@ -183,7 +184,7 @@ def test_a_reload_restore_that_fails_is_idle_and_keeps_what_may_still_be_there(v
     else:
         v3.server.faults.add(operation="refresh", drop=True)
     v3.chat.open()
-    assert (v3.chat.state, v3.heard.take()) == ("idle", ["ready", *told])
+    assert (v3.chat.state, v3.heard.take()) == ("idle", ["ready", *published])
     assert (v3.store.load() is not None) is kept
     v3.chat.close()
     v3.chat.open()
@@ -191,7 +192,7 @@ def test_a_reload_restore_that_fails_is_idle_and_keeps_what_may_still_be_there(v
 
 
 @pytest.mark.parametrize("ended_before", [False, True])
-def test_an_interrupted_restore_of_a_store_is_as_before(nexus, ended_before):
+def test_interrupted_restore_keeps_state_and_store(nexus, ended_before):
     nexus.start()
     document = nexus.store.load()
     if ended_before:
@@ -208,17 +209,17 @@ def test_an_interrupted_restore_of_a_store_is_as_before(nexus, ended_before):
     assert nexus.store.load() is not None
 
 
-def test_closing_while_a_store_is_restored_keeps_it(nexus):
+def test_close_during_restore_keeps_session(nexus):
     nexus.start().close()
     chat = nexus.client()
     nexus.http.during("restore", lambda: chat.close() and None)
     chat.open()
-    assert (chat.state, nexus.heard.take()) == (gone(nexus), ["ready"])
+    assert (chat.state, nexus.heard.take()) == (closed_state(nexus), ["ready"])
     chat.open()
     assert chat.state == "polling"
 
 
-def test_an_ended_chat_that_is_opened_again_stays_ended(nexus):
+def test_reopened_ended_chat_stays_ended(nexus):
     chat = nexus.start()
     chat.end_chat()
     chat.close()
@@ -227,25 +228,25 @@ def test_an_ended_chat_that_is_opened_again_stays_ended(nexus):
     assert (chat.state, nexus.heard.take()) == ("ended", ["ready"])
 
 
-# -- a poll that is answered while the user leaves ---------------------------------------------------------------------
+# -- a poll response during endChat ------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def leaving(nexus):
-    """Let a poll be answered in the midst of endChat; gives what that told, what came after it, and the outcome."""
+    """Respond to a poll during endChat; return the events of the poll, the later events and the outcome."""
 
     def play(answer):
         heard, on_the_way, answered, outcomes = nexus.heard, threading.Event(), threading.Event(), []
 
         def wait():
             on_the_way.set()
-            answered.wait(10)
+            answered.wait(LONG)
 
         thread = threading.Thread(target=lambda: outcomes.append(nexus.chat.command("endChat")))
 
         def leave():
             thread.start()
-            assert on_the_way.wait(10)
+            assert on_the_way.wait(LONG)
             return answer
 
         nexus.http.during("disconnect", wait)
@@ -256,13 +257,13 @@ def leaving(nexus):
             first = heard.take()
         finally:
             answered.set()
-            thread.join(10)
+            thread.join(LONG)
         return first, heard.take(), outcomes[0]
 
     return play
 
 
-def test_a_good_poll_is_taken_while_the_user_leaves(nexus, leaving):
+def test_poll_response_during_end_chat_is_published(nexus, leaving):
     nexus.start()
     nexus.agent().say("do not go")
     first, then, outcome = leaving(None)
@@ -271,7 +272,7 @@ def test_a_good_poll_is_taken_while_the_user_leaves(nexus, leaving):
     assert outcome
 
 
-def test_trouble_is_not_told_any_more_while_the_user_leaves(nexus, leaving):
+def test_failures_while_leaving_are_not_published(nexus, leaving):
     nexus.start()
     first, then, outcome = leaving(HttpAnswer(status=500))
     assert (first, then) == (["pollingStopped"], ["clientDisconnected", "ended"])
@@ -281,7 +282,7 @@ def test_trouble_is_not_told_any_more_while_the_user_leaves(nexus, leaving):
 @pytest.mark.parametrize(
     "answer", [HttpAnswer(status=404, body=LOST), HttpAnswer(status=200, body=envelope(messages=[], chatEnded=True))]
 )
-def test_an_end_that_a_poll_finds_while_the_user_leaves_is_told_once(nexus, leaving, answer):
+def test_end_polled_while_leaving_is_published_once(nexus, leaving, answer):
     nexus.start()
     first, then, outcome = leaving(answer)
     assert (first, then) == (["pollingStopped", "clientDisconnected", "ended"], [])
@@ -289,23 +290,23 @@ def test_an_end_that_a_poll_finds_while_the_user_leaves_is_told_once(nexus, leav
     assert nexus.chat.state == "ended"
 
 
-def test_a_loss_that_a_poll_finds_while_the_user_leaves_is_told_to_the_function(lasting):
-    cupboard = Cupboard()
-    chat = lasting.start(hooks=cupboard.hooks)
+def test_loss_polled_while_leaving_calls_delete(v3_async):
+    recorder = HookRecorder()
+    chat = v3_async.start(hooks=recorder.hooks)
     heard, thread = [], threading.Thread(target=lambda: heard.append(chat.command("endChat")))
     on_the_way, answered = threading.Event(), threading.Event()
-    lasting.http.during("disconnect", lambda: on_the_way.set() or (answered.wait(10) and None))
+    v3_async.http.during("disconnect", lambda: on_the_way.set() or (answered.wait(LONG) and None))
 
     def leave():
         thread.start()
-        assert on_the_way.wait(10)
+        assert on_the_way.wait(LONG)
         return HttpAnswer(status=404, body=LOST)
 
-    lasting.http.during("refresh", leave)
+    v3_async.http.during("refresh", leave)
     try:
         chat.step()
     finally:
         answered.set()
-        thread.join(10)
-    assert cupboard.names()[-1] == "delete"
-    assert cupboard.kept is None
+        thread.join(LONG)
+    assert recorder.names()[-1] == "delete"
+    assert recorder.kept is None

@@ -1,4 +1,4 @@
-"""What travels: forms, headers, paths, tokens, files, and how answers are read."""
+"""Check the v3 wire format: forms, headers, paths, tokens, files, and the decoding of responses."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from tests.lifecycle.stage import HeardOnBus
-from tests.nexus.stage import SESSIONS, envelope
+from tests.lifecycle.environment import HeardOnBus
+from tests.nexus.environment import SESSIONS, envelope
 from webchat_fsm import CommandRejected, ConfigError, SessionData, WebChatService
-from webchat_fsm.server.tokens import Claims, sign
-from webchat_fsm.wire.nexus_v3 import rank, session_of
-from webchat_fsm.wire.request import FORM
+from webchat_fsm._core.inputs import rank
+from webchat_fsm._wire.decoding import session_of
+from webchat_fsm._wire.request import FORM
+from webchat_fsm.server._nexus_wire import TokenClaims, sign_token
 
 PNG = b"\x89PNG not really"
 
@@ -26,7 +27,7 @@ class Picture(io.BytesIO):
 # -- requests ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_start_carries_the_form_the_configuration_and_the_user_data_in_brackets(v3):
+def test_start_sends_form_configuration_and_user_data(v3):
     v3.open(stream="live", clientType="python", config={"userData": {"tier": "tin", "site": "de", "n": 1}})
     v3.chat.update_user_data({"tier": "silver", "phone": 5551234})
     v3.chat.start_chat(
@@ -48,7 +49,7 @@ def test_a_start_carries_the_form_the_configuration_and_the_user_data_in_bracket
     assert v3.server.core.current_chat().client.sender.nickname == "Jonny"
 
 
-def test_on_the_bus_the_form_stands_under_form_as_documented_for_v3(v3):
+def test_bus_start_takes_form_under_key_form(v3):
     v3.client()
     bus = HeardOnBus(v3.chat)
     v3.chat.open()
@@ -63,7 +64,7 @@ def test_on_the_bus_the_form_stands_under_form_as_documented_for_v3(v3):
     assert "data[stream]" not in fields
 
 
-def test_every_request_has_the_headers_of_the_transport_and_a_fresh_operation_id(v3):
+def test_request_has_transport_headers_and_new_operation_id(v3):
     headers = {"x-api-key": "secret-key", "x-tenant": "blue"}
     v3.start(headers=headers, config={"client": {"headers": {"x-trace": "9"}}})
     v3.chat.send_message("hi")
@@ -84,7 +85,7 @@ def test_every_request_has_the_headers_of_the_transport_and_a_fresh_operation_id
     )
 
 
-def test_the_token_travels_with_every_request_but_the_start(v3):
+def test_every_request_except_start_has_token_header(v3):
     v3.start()
     token = v3.token()
     v3.chat.send_message("hi")
@@ -94,7 +95,7 @@ def test_the_token_travels_with_every_request_but_the_start(v3):
     assert {request.headers["x-nexus-client-key"] for request in others} == {token}
 
 
-def test_a_new_start_never_sends_a_token_of_before(nexus):
+def test_new_start_sends_no_token_of_previous_chat(nexus):
     nexus.start().end_chat()
     nexus.chat.start_chat(nickname="Jonny")
     assert "x-nexus-client-key" not in nexus.last("start").headers
@@ -112,7 +113,7 @@ def test_a_new_start_never_sends_a_token_of_before(nexus):
         ("endChat", {}, "DELETE", "/participants/{pid}", {}),
     ],
 )  # fmt: skip
-def test_a_command_becomes_one_request(nexus, command, data, method, path, fields):
+def test_command_sends_one_request(nexus, command, data, method, path, fields):
     nexus.start()
     session, before = nexus.chat.get_session_data(), len(nexus.sent)
     assert nexus.chat.command(command, data)
@@ -124,7 +125,7 @@ def test_a_command_becomes_one_request(nexus, command, data, method, path, field
     assert request.content_type == FORM
 
 
-def test_typing_is_told_to_be_over_after_two_seconds_and_by_a_send(v3):
+def test_typing_stops_after_two_seconds_or_by_send(v3):
     v3.start()
     v3.heard.take()
     v3.chat.send_typing("hel")
@@ -139,7 +140,7 @@ def test_typing_is_told_to_be_over_after_two_seconds_and_by_a_send(v3):
     assert v3.http.operations().count("startTyping") == 1
 
 
-def test_a_configuration_needs_an_address_and_an_endpoint():
+def test_configuration_without_url_or_endpoint_is_rejected():
     for wrong, path in (({"dataURL": "nowhere"}, "dataURL"), ({"dataURL": SESSIONS}, "endpoint")):
         with pytest.raises(ConfigError, match=rf"\$\.transport\.{path}"):
             WebChatService({"transport": {"type": "pureengage-v3-rest", **wrong}})
@@ -148,7 +149,7 @@ def test_a_configuration_needs_an_address_and_an_endpoint():
 # -- the token ---------------------------------------------------------------------------------------------------------
 
 
-def test_the_claims_of_the_token_become_the_session_data(nexus):
+def test_token_claims_become_session_data(nexus):
     nexus.client()
     bus = HeardOnBus(nexus.chat)
     nexus.chat.open()
@@ -157,13 +158,13 @@ def test_the_claims_of_the_token_become_the_session_data(nexus):
     nexus.chat.start_chat(nickname="Jonny")
     chat, data = nexus.server.core.current_chat(), nexus.chat.get_session_data()
     assert (data.session_id, data.participant_id) == (chat.session_id, chat.client.sender.key)
-    told = bus.command("getSessionData").value
-    assert told == {
+    session_data = bus.command("getSessionData").value
+    assert session_data == {
         "sessionId": data.session_id, "participantId": data.participant_id,
         "transportId": data.transport_id, "token": data.token,
     }  # fmt: skip
-    assert all(told.values())
-    assert bus.last("started") == {"data": told}
+    assert all(session_data.values())
+    assert bus.last("started") == {"data": session_data}
     assert nexus.heard.last("started").session_data == data
     assert data.token not in repr(data)
     assert data.token not in repr(nexus.heard.events)
@@ -174,7 +175,7 @@ def token(**claims):
     return f"e30.{payload}.c2ln"
 
 
-def test_a_token_may_say_more_or_lack_the_transport():
+def test_token_with_extra_claims_or_no_transport_is_accepted():
     said = session_of(token(sessionId="s", participantId="p", exp=5, nested={"a": 1}))
     assert (said.session_id, said.participant_id, said.transport_id) == ("s", "p", "")
 
@@ -197,13 +198,13 @@ NO_TOKENS = {
 
 
 @pytest.mark.parametrize("bad", NO_TOKENS.values(), ids=NO_TOKENS)
-def test_what_is_no_token_names_no_session(bad):
+def test_invalid_token_raises_value_error(bad):
     with pytest.raises(ValueError, match="the token names no session"):
         session_of(bad)
 
 
 @pytest.mark.parametrize("bad", [*NO_TOKENS.values(), None, 5, ["a"]], ids=[*NO_TOKENS, "null", "a figure", "a list"])
-def test_a_start_whose_answer_has_no_usable_token_fails_and_says_so(nexus, bad):
+def test_start_response_without_usable_token_is_rejected(nexus, bad):
     nexus.open()
     nexus.http.answer("start", envelope(clientToken=bad, entity={"id": "x"}))
     outcome = nexus.chat.command("startChat", {"nickname": "Jonny"})
@@ -214,10 +215,10 @@ def test_a_start_whose_answer_has_no_usable_token_fails_and_says_so(nexus, bad):
     assert nexus.chat.start_chat(nickname="Jonny")
 
 
-def test_ids_from_a_token_are_quoted_in_paths(v3):
+def test_ids_from_token_are_quoted_in_paths(v3):
     v3.open()
-    claims = Claims(session_id="a/../b?c", transport_id="t", participant_id="p#q")
-    v3.http.answer("start", envelope(clientToken=sign(claims, b"any")))
+    claims = TokenClaims(session_id="a/../b?c", transport_id="t", participant_id="p#q")
+    v3.http.answer("start", envelope(clientToken=sign_token(claims, b"any")))
     v3.chat.start_chat(nickname="Jonny")
     v3.chat.command("endChat")
     assert v3.last("disconnect").url == f"{SESSIONS}/a%2F..%2Fb%3Fc/participants/p%23q"
@@ -231,7 +232,7 @@ def test_ids_from_a_token_are_quoted_in_paths(v3):
              b'{"status":{},"data":{"clientToken":"%s"}}'],
 )  # fmt: skip
 @pytest.mark.parametrize("status", [200, 201])
-def test_a_good_start_may_have_any_good_status(v3, body, status):
+def test_start_succeeds_with_any_success_status(v3, body, status):
     v3.open()
     v3.http.answer("start", body.replace(b"%s", token(sessionId="s", participantId="p").encode()), status)
     assert v3.chat.command("startChat", {"nickname": "Jonny"})
@@ -239,7 +240,7 @@ def test_a_good_start_may_have_any_good_status(v3, body, status):
 
 
 @pytest.mark.parametrize("operation", ["disconnect", "updateData", "send"])
-def test_a_good_answer_without_a_body_is_a_good_answer(nexus, operation):
+def test_empty_204_response_is_success(nexus, operation):
     nexus.start()
     nexus.http.answer(operation, b"", 204)
     command, data = {
@@ -249,7 +250,7 @@ def test_a_good_answer_without_a_body_is_a_good_answer(nexus, operation):
     assert nexus.chat.command(command, data)
 
 
-def test_messages_are_normalised_and_the_wires_own_objects_stand_beside_them(v3):
+def test_messages_are_normalised_beside_wire_originals(v3):
     agent = v3.chatting("hello")
     agent.push_url("https://example.com/help")
     v3.advance(3)
@@ -272,7 +273,7 @@ def test_messages_are_normalised_and_the_wires_own_objects_stand_beside_them(v3)
     )
 
 
-def test_an_unknown_type_of_message_passes_through_unchanged(v3):
+def test_unknown_message_type_is_unchanged(v3):
     agent = v3.chatting()
     agent.notice("look", user_data={"page": "7"})
     v3.advance(3)
@@ -280,7 +281,7 @@ def test_an_unknown_type_of_message_passes_through_unchanged(v3):
     assert (notice.type, notice.text, notice.user_data) == ("CustomNotice", "look", {"page": "7"})
 
 
-def test_the_name_of_a_sender_is_the_nickname_else_the_first_name(v3):
+def test_sender_name_is_nickname_or_first_name(v3):
     v3.start()
     sender = {"type": "Agent", "participantId": "a"}
     messages = [
@@ -293,7 +294,7 @@ def test_the_name_of_a_sender_is_the_nickname_else_the_first_name(v3):
     assert [message.sender.name for message in v3.heard.last("messageReceived").messages] == ["Annie", "Ann", ""]
 
 
-def test_indexes_are_ordered_by_their_numbers_not_as_text():
+def test_rank_orders_indexes_numerically():
     assert sorted(["10-0", "9-2", "9-10", "2"], key=rank) == ["2", "9-2", "9-10", "10-0"]
     assert rank(7) == rank("7") == (7,)
     assert [rank(odd) for odd in ("a-1", "", "-1", None, "1-", "9" * 5000)] == [None] * 6
@@ -302,7 +303,7 @@ def test_indexes_are_ordered_by_their_numbers_not_as_text():
 # -- files and content -------------------------------------------------------------------------------------------------
 
 
-def test_a_file_travels_as_one_multipart_request_and_comes_back_as_content(nexus):
+def test_file_is_one_multipart_request_and_returns_content(nexus):
     nexus.start()
     answer = nexus.chat.send_file(Picture(PNG))
     request = nexus.last("file")
@@ -324,7 +325,7 @@ def test_a_file_travels_as_one_multipart_request_and_comes_back_as_content(nexus
     assert nexus.chat.fetch(item) == PNG
 
 
-def test_many_files_go_one_after_the_other_and_the_first_refusal_rejects(nexus):
+def test_files_are_sent_in_order_until_first_rejection(nexus):
     nexus.start()
     with pytest.raises(CommandRejected, match="Too many files") as caught:
         nexus.chat.send_file([Picture(PNG), Picture(PNG), Picture(PNG), Picture(PNG), Picture(PNG)])
@@ -335,26 +336,26 @@ def test_many_files_go_one_after_the_other_and_the_first_refusal_rejects(nexus):
     assert "error" not in nexus.heard.names
 
 
-def test_a_file_that_is_no_image_or_is_too_big_is_refused_by_the_server(make_stage):
-    stage = make_stage(max_file_size=4)
-    stage.start()
+def test_non_image_or_too_big_file_is_rejected_by_server(make_env):
+    env = make_env(max_file_size=4)
+    env.start()
     paper = io.BytesIO(b"text")
     paper.name = "notes.txt"
-    reasons = [stage.chat.command("sendFile", {"files": file}).reason for file in (paper, Picture(PNG))]
+    reasons = [env.chat.command("sendFile", {"files": file}).reason for file in (paper, Picture(PNG))]
     assert [(r["status"], r["errors"][0]["code"].rpartition("-")[2]) for r in reasons] == [
         (415, "INVALID_FILE_TYPE"), (413, "LIMIT_FILE_SIZE"),
     ]  # fmt: skip
 
 
-def with_image(stage):
-    agent = stage.chatting()
+def with_image(env):
+    agent = env.chatting()
     agent.send_file("dog.png", PNG, content_type="image/png")
-    stage.advance(3)
-    received = stage.heard.last("messageReceived")
+    env.advance(3)
+    received = env.heard.last("messageReceived")
     return received.messages[-1].item()["content"][0], received.original_messages[-1]["content"][0]
 
 
-def test_content_is_fetched_on_demand_with_the_sessions_headers_by_either_url(nexus):
+def test_content_is_fetched_with_headers_by_either_url(nexus):
     resolved, relative = with_image(nexus)
     assert "fetch" not in nexus.http.operations()
     assert relative["url"].startswith("/sessions/")
@@ -365,7 +366,7 @@ def test_content_is_fetched_on_demand_with_the_sessions_headers_by_either_url(ne
     assert (request.headers["x-api-key"], request.headers["x-nexus-client-key"]) == ("test-key", nexus.token())
 
 
-def test_a_host_that_is_called_sessions_is_left_as_it_is(v3):
+def test_host_named_sessions_is_kept_in_content_url(v3):
     resolved = []
     v3.start(dataURL="http://sessions.test/sessions/nexus/v3/chat/sessions/")
     assert v3.last("start").url == "http://sessions.test/sessions/nexus/v3/chat/sessions"
@@ -385,7 +386,7 @@ FOREIGN = [
 
 
 @pytest.mark.parametrize("url", FOREIGN)
-def test_an_url_that_leads_elsewhere_gets_neither_token_nor_request(nexus, url):
+def test_foreign_url_gets_no_token_and_no_request(nexus, url):
     nexus.start()
     before = len(nexus.sent)
     for content in (url, {"type": "image", "url": url}):
@@ -394,13 +395,13 @@ def test_an_url_that_leads_elsewhere_gets_neither_token_nor_request(nexus, url):
     assert len(nexus.sent) == before
 
 
-def test_an_url_that_pretends_to_name_a_host_stays_on_ours(nexus):
+def test_protocol_relative_url_is_requested_from_own_host(nexus):
     nexus.start()
     nexus.chat.command("fetch", {"url": "//evil.test/x"})
     assert urlsplit(nexus.last("fetch").url).netloc == "chat.test"
 
 
-def test_content_that_is_not_there_rejects_and_the_chat_goes_on(nexus):
+def test_failed_content_fetch_is_rejected_and_chat_continues(nexus):
     _, relative = with_image(nexus)
     with pytest.raises(CommandRejected) as caught:
         nexus.chat.fetch(relative["url"] + "0")
@@ -411,5 +412,5 @@ def test_content_that_is_not_there_rejects_and_the_chat_goes_on(nexus):
     assert {"ended", "error"}.isdisjoint(nexus.heard.names)
 
 
-def test_content_can_be_fetched_only_in_a_session(nexus):
+def test_fetch_without_session_is_rejected(nexus):
     assert nexus.open().command("fetch", {"url": "/x"}).reason == "There is no active chat session"

@@ -1,4 +1,4 @@
-"""Servers on sockets that do as they are told, transports without sockets, and a watch over threads."""
+"""Scripted servers on sockets, transports without sockets, and a check that no thread is left running."""
 
 from __future__ import annotations
 
@@ -14,20 +14,18 @@ from contextlib import suppress
 import msgspec
 import pytest
 
+from tests.limits import LONG, SOON, eventually
 from webchat_fsm import Config, ManualClock, ManualDriver, MemoryStore, TransportError, WebChatService
-from webchat_fsm.runtime.http import Urllib3Http
-from webchat_fsm.server import ChatServer
+from webchat_fsm._runtime.http import Urllib3Http
+from webchat_fsm._wire.request import HttpAnswer, Request
+from webchat_fsm.server import ChatServer, ServerOptions
 from webchat_fsm.server.front import HttpFront
 from webchat_fsm.testing import EmbeddedHttp
-from webchat_fsm.wire.request import HttpAnswer, Request
 
-Talk = Callable[["Peer", socket.socket], object]
+Script = Callable[["Peer", socket.socket], object]
 
-BRISK = {"poll_rate": 20.0, "poll_rate_min": 20.0, "poll_rate_max": 20.0}
-"""Milliseconds between two polls: fewer than a configuration may ask of a real server."""
-
-SOON = 5.0
-"""Seconds that a busy machine may take for what happens at once; what is kept from happening would take longer."""
+FAST_POLLING = {"poll_rate": 20.0, "poll_rate_min": 20.0, "poll_rate_max": 20.0}
+"""Milliseconds between two polls, below the least that a configuration accepts."""
 
 
 @pytest.fixture(autouse=True)
@@ -36,15 +34,15 @@ def no_thread_is_left() -> Iterator[None]:
     yield
     left = [thread for thread in threading.enumerate() if thread not in before]
     for thread in left:
-        thread.join(10.0)
+        thread.join(LONG)
     assert not [thread.name for thread in left if thread.is_alive()]
 
 
 class Peer:
-    """A listening server. Each connection is talked to by the next script, the last one serving all that follow."""
+    """Serve each connection of a listening socket by the next script; the last script serves all further ones."""
 
-    def __init__(self, *talks: Talk, tls: ssl.SSLContext | None = None) -> None:
-        self._talks, self._tls = talks, tls
+    def __init__(self, *scripts: Script, tls: ssl.SSLContext | None = None) -> None:
+        self._scripts, self._tls = scripts, tls
         self.seen: list[bytes] = []
         self.connections = 0
         self.over = threading.Event()
@@ -67,26 +65,26 @@ class Peer:
                 connection, _ = self._listener.accept()
             except OSError:
                 return
-            talk = self._talks[min(self.connections, len(self._talks) - 1)]
+            script = self._scripts[min(self.connections, len(self._scripts) - 1)]
             self.connections += 1
             self._open.append(connection)
-            thread = threading.Thread(target=self._serve, args=(talk, connection), name="peer", daemon=True)
+            thread = threading.Thread(target=self._serve, args=(script, connection), name="peer", daemon=True)
             self._threads.append(thread)
             thread.start()
 
-    def _serve(self, talk: Talk, connection: socket.socket) -> None:
+    def _serve(self, script: Script, connection: socket.socket) -> None:
         try:
             if self._tls is not None:
                 connection = self._tls.wrap_socket(connection, server_side=True)
                 self._open.append(connection)
-            talk(self, connection)
+            script(self, connection)
         except OSError:
-            pass  # the client has gone, or the test is over
+            pass  # the client has disconnected, or the test has ended
         finally:
             connection.close()
 
     def read(self, connection: socket.socket) -> bytes:
-        """One whole request, which is noted in `seen`; empty when the client has hung up."""
+        """Read a complete request and append it to `seen`; return no bytes when the client has disconnected."""
         data = b""
         while b"\r\n\r\n" not in data:
             data += (part := connection.recv(65536))
@@ -96,7 +94,9 @@ class Peer:
         lengths = [line[15:] for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:")]
         length = int(lengths[0]) if lengths else 0
         while len(body) < length:
-            body += connection.recv(65536)
+            body += (part := connection.recv(65536))
+            if not part:  # cut between head and body
+                return b""
         self.seen.append(head + b"\r\n\r\n" + body)
         return self.seen[-1]
 
@@ -109,50 +109,50 @@ class Peer:
             with suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
         for thread in self._threads:
-            thread.join(5.0)
+            thread.join(LONG)
 
 
 def whole(body: bytes = b"{}", status: str = "200 OK", **headers: str) -> bytes:
-    """A whole answer; `_` in a header's name stands for a dash."""
+    """Build a complete response; `_` in a header's name stands for a dash."""
     lines = [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
     return "\r\n".join([f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", *lines, "", ""]).encode() + body
 
 
-def answering(*answers: bytes) -> Talk:
-    """Read a request, send the next answer; then hang up."""
+def answering(*answers: bytes) -> Script:
+    """Read a request and send the next answer for each of them; then disconnect."""
 
-    def talk(peer: Peer, connection: socket.socket) -> None:
+    def script(peer: Peer, connection: socket.socket) -> None:
         for answer in answers:
             if not peer.read(connection):
                 return
             connection.sendall(answer)
 
-    return talk
+    return script
 
 
-def for_ever(answer: bytes) -> Talk:
-    """Answer every request of a connection alike."""
+def repeating(answer: bytes) -> Script:
+    """Send the same answer to every request of a connection."""
 
-    def talk(peer: Peer, connection: socket.socket) -> None:
+    def script(peer: Peer, connection: socket.socket) -> None:
         while peer.read(connection):
             connection.sendall(answer)
 
-    return talk
+    return script
 
 
 def silent(peer: Peer, connection: socket.socket) -> None:
-    """Take the request and never answer."""
+    """Read the request and never answer it."""
     peer.read(connection)
-    peer.over.wait(10.0)
+    peer.over.wait(LONG)
 
 
 @pytest.fixture
 def peer() -> Iterator[Callable[..., Peer]]:
-    """Make servers; they end with the test."""
+    """Make servers, which are closed at the end of the test."""
     made: list[Peer] = []
 
-    def make(*talks: Talk, tls: ssl.SSLContext | None = None) -> Peer:
-        made.append(Peer(*talks, tls=tls))
+    def make(*scripts: Script, tls: ssl.SSLContext | None = None) -> Peer:
+        made.append(Peer(*scripts, tls=tls))
         return made[-1]
 
     yield make
@@ -161,16 +161,16 @@ def peer() -> Iterator[Callable[..., Peer]]:
 
 
 @pytest.fixture
-def says() -> type:
-    """What a server may say."""
+def replies() -> type:
+    """Give the connection scripts of a `Peer`."""
 
-    class Says:
+    class Replies:
         whole = staticmethod(whole)
         answering = staticmethod(answering)
-        for_ever = staticmethod(for_ever)
+        repeating = staticmethod(repeating)
         silent = staticmethod(silent)
 
-    return Says
+    return Replies
 
 
 @pytest.fixture
@@ -190,16 +190,16 @@ def http() -> Iterator[Callable[..., Urllib3Http]]:
 
 @pytest.fixture
 def ask() -> Callable[..., Request]:
-    """A request, of two seconds unless it is said otherwise."""
+    """Make a request, with a generous timeout unless another is given."""
 
     def make(url: str, **given: object) -> Request:
-        return Request(**{"operation": "send", "method": "POST", "url": url, "timeout": 2.0, **given})
+        return Request(**{"operation": "send", "method": "POST", "url": url, "timeout": LONG, **given})
 
     return make
 
 
 class Stopwatch:
-    """Tells what happens at once from what a hanging server or a waiting thread would keep for longer."""
+    """Measure the seconds since the last restart, to tell an immediate result from a blocked call."""
 
     def __init__(self) -> None:
         self.restart()
@@ -218,19 +218,19 @@ class Stopwatch:
 
 @pytest.fixture
 def stopwatch() -> Stopwatch:
-    """Runs from the beginning of the test."""
+    """Start a stopwatch at the beginning of the test."""
     return Stopwatch()
 
 
 @pytest.fixture
 def debug_log(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
-    """Every log line of every library, from DEBUG on."""
+    """Capture the log records of all libraries, from DEBUG on."""
     caplog.set_level(logging.DEBUG)
     return caplog
 
 
 class Wire:
-    """A v2 server in the calling thread: a function of the request answers each operation, or a good envelope does."""
+    """Answer v2 requests in the calling thread, by a function per operation or else with a good envelope."""
 
     def __init__(self, **operations: Callable[[Request], object]) -> None:
         self.operations = operations
@@ -254,20 +254,49 @@ class Wire:
 
 
 def envelope(**fields: object) -> HttpAnswer:
-    """A good answer of the v2 server."""
+    """Build a successful response of the v2 server, with the given fields."""
     ids = {"chatId": "chat-1", "userId": "user-1", "secureKey": "sEcReT-kEy", "alias": "117"}
-    told = {"statusCode": 0, **ids, "chatEnded": False, "messages": [], **fields}
-    return HttpAnswer(status=200, body=json.dumps(told).encode())
+    fields_sent = {"statusCode": 0, **ids, "chatEnded": False, "messages": [], **fields}
+    return HttpAnswer(status=200, body=json.dumps(fields_sent).encode())
 
 
-def text(index: int, said: str, nickname: str = "Ann", kind: str = "Agent") -> dict[str, object]:
-    """A message on the v2 wire."""
+def build_message(index: int, content: str, nickname: str = "Ann", kind: str = "Agent") -> dict[str, object]:
+    """Build a message of the v2 protocol."""
     party = {"nickname": nickname, "participantId": 2, "type": kind}
-    return {"from": party, "index": index, "type": "Message", "text": said, "utcTime": 1_750_000_000_000 + index}
+    return {"from": party, "index": index, "type": "Message", "text": content, "utcTime": 1_750_000_000_000 + index}
 
 
 def cut_off(request: Request) -> object:
     raise TransportError(f"{request.operation}: the connection was lost")
+
+
+class LateExchange:
+    """A request whose answer comes after some seconds, on a socket on which nothing comes."""
+
+    connects_to, on_ready = "", None
+
+    def __init__(self, http, request):
+        self._http, self._request = http, request
+        self.until = time.monotonic() + http.seconds
+
+    def is_admitted(self):
+        return True
+
+    def is_ready(self):
+        return False
+
+    def fileno(self):
+        return self._http.silent.fileno()
+
+    def begin(self): ...
+
+    def abandon(self): ...
+
+    def proceed(self, seconds):
+        return time.monotonic() >= self.until
+
+    def finish(self):
+        return self._http.send(self._request)
 
 
 @pytest.fixture
@@ -276,14 +305,30 @@ def wire() -> type[Wire]:
 
 
 @pytest.fixture
-def said() -> Callable[..., dict[str, object]]:
-    """Messages on the v2 wire."""
-    return text
+def late_wire(wire):
+    """Make a wire whose requests of timers are parked, and answered after `seconds`."""
+    silent, other = socket.socketpair()
+
+    class LateWire(wire):
+        seconds = 0.0
+
+        def exchange(self, request):
+            return LateExchange(self, request)
+
+    LateWire.silent = silent
+    with silent, other:
+        yield LateWire
+
+
+@pytest.fixture
+def v2_message() -> Callable[..., dict[str, object]]:
+    """Give the function that builds a message of the v2 protocol."""
+    return build_message
 
 
 @pytest.fixture
 def no_answer() -> Callable[[Request], object]:
-    """An operation without a complete answer."""
+    """Give an operation that loses the connection before its answer is complete."""
     return cut_off
 
 
@@ -294,7 +339,7 @@ def service() -> Iterator[Callable[..., WebChatService]]:
 
     def make(http: object = None, *, config: dict[str, object] | None = None, **given: object) -> WebChatService:
         read = Config.read({"dataURL": "http://chat.test/chat", **(config or {})})
-        paced = read if config and "pollRate" in config else msgspec.structs.replace(read, **BRISK)
+        paced = read if config and "pollRate" in config else msgspec.structs.replace(read, **FAST_POLLING)
         made.append(WebChatService(paced, http=Wire() if http is None else http, **given))
         return made[-1]
 
@@ -305,7 +350,7 @@ def service() -> Iterator[Callable[..., WebChatService]]:
 
 @pytest.fixture
 def by_hand() -> ManualDriver:
-    """A driver whose time only the test moves."""
+    """Make a driver whose time is moved by the test alone."""
     return ManualDriver(ManualClock())
 
 
@@ -316,14 +361,14 @@ def embedded(by_hand: ManualDriver) -> EmbeddedHttp:
 
 @pytest.fixture
 def front() -> Iterator[HttpFront]:
-    """The embedded chat server on a port."""
-    with HttpFront(ChatServer()) as running:
+    """Run the embedded chat server on a port."""
+    with HttpFront(ChatServer(ServerOptions(connect_timeout=2 * LONG))) as running:
         yield running
 
 
 @pytest.fixture
 def on_front(front: HttpFront) -> Iterator[Callable[..., WebChatService]]:
-    """Make services that talk to the embedded server over sockets, on threads."""
+    """Make services that reach the embedded server over sockets, on threads."""
     made: list[WebChatService] = []
 
     def make(store: object = None, driver: object = None, **config: object) -> WebChatService:
@@ -338,7 +383,7 @@ def on_front(front: HttpFront) -> Iterator[Callable[..., WebChatService]]:
 
 @pytest.fixture
 def in_threads() -> Iterator[Callable[..., list[threading.Thread]]]:
-    """Run functions each in a thread of its own; all have ended when the test has."""
+    """Run each function in a thread of its own; all threads end with the test."""
     started: list[threading.Thread] = []
 
     def run(*functions: Callable[[], object], join: bool = False) -> list[threading.Thread]:
@@ -347,23 +392,16 @@ def in_threads() -> Iterator[Callable[..., list[threading.Thread]]]:
         for thread in threads:
             thread.start()
         for thread in threads if join else ():
-            thread.join(30.0)
+            thread.join(LONG)
             assert not thread.is_alive()
         return threads
 
     yield run
     for thread in started:
-        thread.join(10.0)
+        thread.join(LONG)
 
 
-@pytest.fixture
-def eventually() -> Callable[[Callable[[], object]], None]:
-    """Wait, for twenty seconds at most, until something holds."""
-
-    def wait(holds: Callable[[], object]) -> None:
-        deadline = time.monotonic() + 20.0
-        while not holds():
-            assert time.monotonic() < deadline, "it never came to hold"
-            time.sleep(0.001)
-
-    return wait
+@pytest.fixture(name="eventually")
+def give_eventually() -> Callable[[Callable[[], object]], None]:
+    """Give the function that waits until a condition holds."""
+    return eventually

@@ -1,4 +1,4 @@
-"""The bus of the reference: plugins that command, subscribe and publish, synchronously."""
+"""Test the bus of the vendor reference: plugins that command, subscribe and publish, synchronously."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import threading
 
 import pytest
 
+from tests.limits import LONG
 from webchat_fsm import Bus, Outcome
 
 
@@ -35,12 +36,12 @@ def chat(bus, wire, service, by_hand):
 
 
 @pytest.mark.parametrize("name", ["MyPlugin", "", "a.b", 5, None])
-def test_a_name_that_is_taken_or_none_cannot_be_registered(bus, mine, name):
+def test_register_plugin_rejects_used_or_invalid_names(bus, mine, name):
     with pytest.raises(ValueError, match="plugin"):
         bus.register_plugin(name)
 
 
-def test_a_plugin_has_the_documented_members(mine):
+def test_plugin_has_the_documented_members(mine):
     documented = {
         "command", "subscribe", "unsubscribe", "publish", "republish", "publish_direct", "before", "register_command",
         "register_events", "registry", "subscribers", "namespace", "data", "ready",
@@ -49,7 +50,7 @@ def test_a_plugin_has_the_documented_members(mine):
     assert mine.namespace == "MyPlugin"
 
 
-def test_every_plugin_owns_commands_and_events_to_be_asked(mine, other):
+def test_plugin_lists_its_commands_and_events(mine, other):
     mine.register_command("open", lambda call: None)
     mine.register_events(["opened", "closed"])
     mine.register_events("moved")
@@ -73,7 +74,7 @@ def test_ready_is_idempotent_and_publishes_nothing(mine, other):
 # -- commands ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_command_reaches_its_handler_with_who_when_and_what(mine, other):
+def test_command_handler_gets_commander_time_and_options(mine, other):
     calls = []
     mine.register_command("open", lambda call: calls.append(call) or "value")
     outcome = other.command("MyPlugin.open", {"a": 1})
@@ -83,7 +84,7 @@ def test_a_command_reaches_its_handler_with_who_when_and_what(mine, other):
     assert call.time > 1_600_000_000_000
 
 
-def test_a_name_without_a_dot_is_an_own_command(mine, other):
+def test_command_without_a_dot_is_the_plugins_own(mine, other):
     mine.register_command("open", lambda call: "mine")
     other.register_command("open", lambda call: "other's")
     assert mine.command("open").value == "mine"
@@ -102,7 +103,7 @@ def test_options_that_are_no_object_are_rejected(mine, options):
     assert mine.command("open", options).reason == "Command options must be an object."
 
 
-def test_the_options_of_the_caller_stay_as_they_were(mine):
+def test_handlers_do_not_change_the_callers_options(mine):
     given = {"a": {"b": 1}}
     mine.register_command("open", lambda call: call.data.clear())
     mine.before("open", lambda options: options.update(c=2) or options)
@@ -110,20 +111,20 @@ def test_the_options_of_the_caller_stay_as_they_were(mine):
     assert given == {"a": {"b": 1}}
 
 
-def test_an_unknown_plugin_and_an_unknown_command_are_rejected_in_the_vendors_words(mine):
+def test_unknown_plugin_or_command_has_the_documented_reason(mine):
     missing = "Could not load plugin file in given location. Check your plugins path option."
-    assert mine.command("Nobody.open").reason == missing
+    assert mine.command("Missing.open").reason == missing
     assert mine.command("cx.plugin.MyPlugin.open").reason == missing
     assert mine.command("MyPlugin.open").reason == "Command does not exist"
     assert mine.command("open").reason == "Command does not exist"
 
 
-def test_a_handler_may_settle_with_an_outcome(mine):
+def test_handler_may_return_an_outcome(mine):
     mine.register_command("open", lambda call: Outcome(resolved=False, reason="Already opened"))
     assert mine.command("open").reason == "Already opened"
 
 
-def test_commands_are_taken_before_ready_too(mine, other):
+def test_command_runs_before_ready_is_called(mine, other):
     mine.register_command("open", lambda call: "early")
     assert other.command("MyPlugin.open").value == "early"
 
@@ -131,7 +132,7 @@ def test_commands_are_taken_before_ready_too(mine, other):
 # -- before hooks ------------------------------------------------------------------------------------------------------
 
 
-def test_before_hooks_run_in_order_each_with_what_the_one_before_it_returned(mine, other):
+def test_before_hooks_run_in_order_and_chain_their_results(mine, other):
     mine.register_command("open", lambda call: call.data)
     other.before("MyPlugin.open", lambda options: {**options, "seen": ["first"]})
     other.before("MyPlugin.open", lambda options: {**options, "seen": [*options["seen"], "second"]})
@@ -139,14 +140,14 @@ def test_before_hooks_run_in_order_each_with_what_the_one_before_it_returned(min
 
 
 @pytest.mark.parametrize("returned", [False, None, "text", 0])
-def test_a_before_hook_that_returns_no_object_cancels(mine, other, returned):
+def test_before_hook_returning_no_object_cancels_command(mine, other, returned):
     mine.register_command("open", lambda call: pytest.fail("must not run"))
     other.before("MyPlugin.open", lambda options: returned)
     other.before("MyPlugin.open", lambda options: pytest.fail("must not run either"))
     assert other.command("MyPlugin.open").reason == "Command was cancelled by a 'before' function."
 
 
-def test_a_before_hook_of_a_command_leaves_others_alone(mine):
+def test_before_hook_applies_to_its_command_only(mine):
     mine.register_command("open", lambda call: "opened")
     mine.register_command("close", lambda call: "closed")
     mine.before("close", lambda options: False)
@@ -156,7 +157,7 @@ def test_a_before_hook_of_a_command_leaves_others_alone(mine):
 # -- events ------------------------------------------------------------------------------------------------------------
 
 
-def test_a_subscriber_gets_name_data_time_and_publisher(mine, other):
+def test_subscriber_gets_name_data_time_and_publisher(mine, other):
     heard = []
     assert other.subscribe("MyPlugin.opened", heard.append) == "MyPlugin.opened"
     assert mine.publish("opened", {"a": 1})
@@ -172,14 +173,14 @@ def test_a_subscriber_gets_name_data_time_and_publisher(mine, other):
     assert heard[1].data == {}
 
 
-def test_subscribing_comes_before_the_plugin_that_publishes(bus, mine):
+def test_subscription_may_precede_the_publishing_plugin(bus, mine):
     heard = []
     mine.subscribe("Late.opened", heard.append)
     bus.register_plugin("Late").publish("opened")
     assert len(heard) == 1
 
 
-def test_subscribers_run_in_order_also_several_of_one_plugin(mine, other):
+def test_subscribers_of_one_plugin_run_in_subscription_order(mine, other):
     heard = []
     for name in "abc":
         other.subscribe("MyPlugin.opened", lambda event, name=name: heard.append(name))
@@ -189,7 +190,7 @@ def test_subscribers_run_in_order_also_several_of_one_plugin(mine, other):
     assert mine.subscribers("opened") == ["Other"] * 3
 
 
-def test_names_are_matched_exactly(mine, other):
+def test_event_names_are_matched_exactly(mine, other):
     heard = []
     for name in ("MyPlugin.*", "MyPlugin.open", "MyPlugin.Opened", "opened"):
         other.subscribe(name, heard.append)
@@ -197,7 +198,7 @@ def test_names_are_matched_exactly(mine, other):
     assert heard == []
 
 
-def test_a_subscriber_that_raises_stops_nobody_else(mine, other, caplog):
+def test_raising_subscriber_does_not_stop_others(mine, other, caplog):
     heard = []
 
     def broken(event):
@@ -210,12 +211,12 @@ def test_a_subscriber_that_raises_stops_nobody_else(mine, other, caplog):
     assert "a subscriber of Other to MyPlugin.opened failed" in caplog.text
 
 
-def test_a_subscriber_must_be_callable(mine):
+def test_subscriber_must_be_callable(mine):
     with pytest.raises(TypeError, match="callable"):
         mine.subscribe("Other.opened", "handler")
 
 
-def test_unsubscribing_removes_all_own_callbacks_and_only_those(mine, other):
+def test_unsubscribe_removes_own_callbacks_only(mine, other):
     heard = []
     mine.subscribe("Other.opened", lambda event: heard.append("mine"))
     mine.subscribe("Other.opened", lambda event: heard.append("mine again"))
@@ -226,7 +227,7 @@ def test_unsubscribing_removes_all_own_callbacks_and_only_those(mine, other):
     assert not mine.unsubscribe("Other.never")
 
 
-def test_the_latest_republished_event_is_replayed_once_to_each_later_subscriber(mine, other):
+def test_latest_republished_event_is_replayed_once(mine, other):
     heard = []
     mine.republish("ready", {"number": 1})
     mine.republish("ready", {"number": 2})
@@ -238,13 +239,13 @@ def test_the_latest_republished_event_is_replayed_once_to_each_later_subscriber(
     assert heard == [2, 3]
 
 
-def test_a_handler_may_use_the_bus_and_another_thread_meanwhile_too(mine, other, in_threads):
+def test_bus_holds_no_lock_while_a_handler_runs(mine, other, in_threads):
     heard = []
 
     def handler(event):
         other.subscribe("MyPlugin.later", heard.append)
         (thread,) = in_threads(lambda: mine.publish("later"))
-        thread.join(5.0)
+        thread.join(LONG)
         assert not thread.is_alive()
 
     other.subscribe("MyPlugin.opened", handler)
@@ -255,21 +256,21 @@ def test_a_handler_may_use_the_bus_and_another_thread_meanwhile_too(mine, other,
 # -- data --------------------------------------------------------------------------------------------------------------
 
 
-def test_data_is_set_read_and_read_of_others(mine, other):
+def test_data_is_readable_by_owner_and_other_plugins(mine, other):
     assert mine.data("open", True) is True
     mine.data("count", 2)
     assert mine.data("open") is True
     assert mine.data() == {"open": True, "count": 2}
     assert other.data("MyPlugin.open") is True
     assert other.data("MyPlugin.nothing") is None
-    assert other.data("Nobody.open") is None
+    assert other.data("Missing.open") is None
     assert other.data() == {}
 
 
 @pytest.mark.parametrize(
     ("value", "spelled"), [("a b", "'a b'"), (True, "true"), (False, "false"), (3, "3"), (None, "null")]
 )
-def test_a_changed_value_is_published_three_times(mine, other, value, spelled):
+def test_changed_data_publishes_three_events_once(mine, other, value, spelled):
     heard = []
     mine.data("open", "before")
     for name in ("data", "data.open", f"data.open:{spelled}"):
@@ -277,14 +278,14 @@ def test_a_changed_value_is_published_three_times(mine, other, value, spelled):
     mine.data("open", value)
     mine.data("open", value)
     assert [name for name, _ in heard] == ["data", "data.open", f"data.open:{spelled}"]
-    for _, told in heard:
-        assert (told["last"], told["value"]) == ("before", value)
+    for _, payload in heard:
+        assert (payload["last"], payload["value"]) == ("before", value)
 
 
 # -- the service on the bus --------------------------------------------------------------------------------------------
 
 
-def test_the_documented_start_command(bus, mine, chat):
+def test_documented_start_command_starts_a_chat(bus, mine, chat):
     seen = []
     chat.open()
     mine.command(
@@ -302,7 +303,7 @@ def test_the_documented_start_command(bus, mine, chat):
     assert chat.state == "polling"
 
 
-def test_ready_reaches_late_subscribers_on_the_bus_and_late_mounts(bus, mine, chat, wire, service, by_hand):
+def test_ready_reaches_late_subscribers_and_late_registration(bus, mine, chat, wire, service, by_hand):
     heard = []
     chat.open()
     mine.subscribe("WebChatService.ready", lambda e: heard.append((e.name, e.data, e.publisher)))
@@ -314,9 +315,9 @@ def test_ready_reaches_late_subscribers_on_the_bus_and_late_mounts(bus, mine, ch
     assert heard[1:] == ["Second.ready"]
 
 
-def test_events_come_with_the_documented_keys_and_the_services_own_time(mine, chat, said, by_hand):
+def test_bus_events_have_documented_keys_and_service_time(mine, chat, v2_message, by_hand):
     heard = []
-    chat._engine._http.operations["refresh"] = lambda request: {"messages": [said(1, "hi")]}
+    chat._engine._http.operations["refresh"] = lambda request: {"messages": [v2_message(1, "hi")]}
     for name in ("started", "pollingStarted", "messageReceived"):
         mine.subscribe(f"WebChatService.{name}", heard.append)
     chat.open()
@@ -339,19 +340,19 @@ def test_events_come_with_the_documented_keys_and_the_services_own_time(mine, ch
         ("requestChat", "Command does not exist"),
     ],
 )
-def test_rejections_are_the_literal_texts_of_the_reference(mine, chat, command, reason):
+def test_rejections_have_the_reasons_of_the_reference(mine, chat, command, reason):
     chat.open()
     assert mine.command(f"WebChatService.{command}").reason == reason
 
 
-def test_a_before_hook_sees_and_changes_what_a_chat_is_started_with(mine, chat):
+def test_before_hook_changes_start_chat_options(mine, chat):
     chat.open()
     mine.before("WebChatService.startChat", lambda options: {**options, "nickname": "Changed"})
     mine.command("WebChatService.startChat", {"nickname": "Jonny"})
     assert b"nickname=Changed" in chat._engine._http.requests[0].body
 
 
-def test_a_cancelled_send_reaches_no_server(mine, chat):
+def test_send_cancelled_by_a_hook_makes_no_request(mine, chat):
     chat.open()
     chat.start_chat(nickname="Jonny")
     mine.before("WebChatService.sendMessage", lambda options: False)
@@ -359,16 +360,16 @@ def test_a_cancelled_send_reaches_no_server(mine, chat):
     assert chat._engine._http.count("send") == 0
 
 
-def test_the_registry_lists_every_documented_command_and_event(mine, chat):
-    from webchat_fsm.lifecycle.commands import COMMANDS
-    from webchat_fsm.lifecycle.events import EVENTS
+def test_registry_lists_every_documented_command_and_event(mine, chat):
+    from webchat_fsm.lifecycle._events import EVENTS
+    from webchat_fsm.lifecycle._legality import COMMANDS
 
     known = mine.registry()["WebChatService"]
     assert set(known["commands"]) == {*COMMANDS, "COMMANDS", "EVENTS"}
     assert known["events"] == sorted(EVENTS)
 
 
-def test_a_subscriber_on_the_bus_that_raises_stops_neither_chat_nor_others(mine, chat, caplog):
+def test_raising_bus_subscriber_stops_neither_chat_nor_others(mine, chat, caplog):
     heard = []
 
     def broken(event):
@@ -393,13 +394,13 @@ def test_nothing_is_published_on_the_bus_after_close(mine, chat, by_hand):
     assert heard == []
 
 
-def test_plugins_of_many_threads_do_not_disturb_each_other(bus, in_threads):
+def test_plugins_may_be_used_from_many_threads(bus, in_threads):
     heard, meet = [], threading.Barrier(8)
 
     def work(number):
         plugin = bus.register_plugin(f"P{number}")
         plugin.subscribe("P0.tick", lambda event: heard.append(number))
-        meet.wait(10.0)
+        meet.wait(LONG)
         for _ in range(50):
             plugin.publish("tick")
 

@@ -1,6 +1,6 @@
-"""Ctrl-C strikes at every entry of a function under a command, in foreign modules too, on every transport.
+"""Interrupt a command by Ctrl-C at the entry of any function, also of other packages, on every transport.
 
-Wherever it came: the command raises it, another thread's `close(2.0)` returns in time, and the chat goes on afterwards.
+Each time the command raises `KeyboardInterrupt`, `close(2.0)` in another thread returns in time, and the chat works on.
 """
 
 from __future__ import annotations
@@ -24,48 +24,49 @@ import msgspec
 import pytest
 import trustme
 
+from tests.limits import LONG, SOON
 from tests.runtime.tls_relay import TlsRelay
 from webchat_fsm import Config, WebChatService
 from webchat_fsm.server import ChatServer, ServerOptions
 from webchat_fsm.server.front import HttpFront
 
 LEFT_OUT = {"_acquire_restore", "closed"}
-"""Functions at whose entry CPython itself is at a loss: where it takes a lock back while it starts a thread, and where
-it finalises a stream, which swallows all exceptions."""
+"""Functions at whose entry CPython itself mishandles an exception: where it reacquires a lock while it starts a thread,
+and where it finalises a stream, which discards all exceptions."""
 
 SHARE = 60
-"""Strikes of the soak under each command, drawn anew each time: all of them together take an hour."""
+"""Interrupts per command in the soak test, drawn at random on each run: all entries together take an hour."""
 
 TRANSPORTS = ["v2", "v3", "cometd", "websocket"]
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
-"""Struck between a socket and what would close it, it is closed by the garbage collector, which Python warns of."""
+"""An interrupt before a new socket is stored leaves it to the garbage collector, and Python warns of that."""
 
 
 Entry = tuple[str, str]
 """A function and its caller."""
 
 
-class Strike:
-    """Raises `KeyboardInterrupt` as this thread enters a function from a given caller for the n-th time.
+class Interrupter:
+    """Raise `KeyboardInterrupt` as this thread enters a function from a given caller for the n-th time.
 
-    Without an `at` it counts all entries. The resumption of a generator is left out: a signal strikes inside of it,
-    where its `finally` is heeded; an exception of a profile function does not.
+    Without an `at` it counts all entries. Resuming a generator is left out: a signal arrives inside the generator,
+    where its `finally` runs; an exception raised by a profile function does not.
     """
 
     def __init__(self, at: Entry | None = None, number: int = 1):
         self.counts: Counter[Entry] = Counter()
-        self.struck = False
+        self.fired = False
         self._at, self._number = at, number
 
     def __enter__(self):
-        sys.setprofile(self._look)
+        sys.setprofile(self._profile)
         return self
 
     def __exit__(self, *error):
         sys.setprofile(None)
 
-    def _look(self, frame, event, argument):
+    def _profile(self, frame, event, argument):
         code = frame.f_code
         if event != "call" or code.co_flags & inspect.CO_GENERATOR or code.co_filename == __file__:
             return
@@ -76,16 +77,16 @@ class Strike:
         self.counts[entry] += 1
         if entry == self._at and self.counts[entry] == self._number:
             sys.setprofile(None)
-            self.struck = True
+            self.fired = True
             raise KeyboardInterrupt
 
 
 class Site:
-    """The embedded server on a port, and the same under TLS."""
+    """Run the embedded server on a port, and a TLS relay in front of it on another."""
 
     def __init__(self, ca_file: str, tls):
         self._ca = ca_file
-        self.front = HttpFront(ChatServer(ServerOptions(connect_timeout=20.0))).start()
+        self.front = HttpFront(ChatServer(ServerOptions(connect_timeout=LONG))).start()
         self._plain = urlsplit(self.front.sessions_url)
         self.relay = TlsRelay(self._plain.port, tls)
 
@@ -116,7 +117,7 @@ class Site:
 
 @pytest.fixture(autouse=True)
 def _garbage():
-    """Collect the sockets of struck requests here, or Python would warn of them in whatever test collects next."""
+    """Collect the sockets of interrupted requests here: else Python warns of them during a later test."""
     yield
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)
@@ -147,7 +148,7 @@ def start(chat):
     chat.start_chat(nickname="Jonny")
 
 
-DEEDS: dict[str, Callable[[WebChatService], object]] = {
+ACTIONS: dict[str, Callable[[WebChatService], object]] = {
     "send": lambda chat: chat.send_message("hi"),
     "end": lambda chat: chat.end_chat(),
     "start": start,
@@ -155,68 +156,69 @@ DEEDS: dict[str, Callable[[WebChatService], object]] = {
 }
 
 
-def strike_at(config, deed, at: Entry, number: int) -> bool:
-    """Strike once, and see that all is well; whether it struck, which it may not where two threads share the work."""
+def interrupt_at(config, action, at: Entry, number: int) -> bool:
+    """Interrupt once and check the chat; return whether the interrupt fired, as two threads may share the work."""
     chat = WebChatService(config)
     chat.open()
     chat.start_chat(nickname="Jonny")
     raised: list[BaseException] = []
-    strike = Strike(at, number)
-    before, sys.unraisablehook = sys.unraisablehook, lambda told: raised.append(told.exc_value)  # in a destructor
+    interrupter = Interrupter(at, number)
+    before = sys.unraisablehook
+    sys.unraisablehook = lambda unraisable: raised.append(unraisable.exc_value)  # raised in a destructor
     try:
-        with strike:
-            deed(chat)
+        with interrupter:
+            action(chat)
     except BaseException as error:
         raised.append(error)
     finally:
         sys.setprofile(None)
         sys.unraisablehook = before
     try:
-        assert [type(error) for error in raised] == [KeyboardInterrupt] * strike.struck, raised
+        assert [type(error) for error in raised] == [KeyboardInterrupt] * interrupter.fired, raised
         closed_in_time(chat)
-        if strike.struck:
+        if interrupter.fired:
             chat.open()
             if not chat.state.has_session:
                 chat.start_chat(nickname="Jonny")
-            assert chat.send_message("again").wait(5.0)
+            assert chat.send_message("again").wait(LONG)
             closed_in_time(chat)
     except BaseException as error:
         error.add_note(f"entry {number} of {at}")
         raise
-    return strike.struck
+    return interrupter.fired
 
 
 def closed_in_time(chat) -> None:
-    """Close the chat in another thread, within the time that it is given."""
+    """Close the chat in another thread, and check that it does not wait for what was interrupted."""
     took: list[float] = []
 
     def close():
         began = time.monotonic()
-        chat.close(2.0)
+        chat.close(LONG)
         took.append(time.monotonic() - began)
 
     thread = threading.Thread(target=close, daemon=True)
     thread.start()
-    thread.join(10.0)
+    thread.join(LONG)
     assert took, "close() has not returned"
-    assert took[0] < 3.0
+    assert took[0] < SOON
 
 
-def entries(config, deed) -> Counter[Entry]:
-    """How often a deed enters which function from which caller, about."""
-    strike = Strike()
+def entries(config, action) -> Counter[Entry]:
+    """Count how often an action enters each function from each caller; counts differ a little between runs."""
+    interrupter = Interrupter()
     chat = WebChatService(config)
     chat.open()
     chat.start_chat(nickname="Jonny")
-    with strike:
-        deed(chat)
+    with interrupter:
+        action(chat)
     chat.close()
-    return strike.counts
+    return interrupter.counts
 
 
 @pytest.fixture(autouse=True)
-def only_what_ctrl_c_breaks(laws):
-    """Leave out the laws of event order: of a step that was interrupted in its middle, events may be missing."""
+def ignore_event_order(laws):
+    """Leave out the laws of event order: a step that was interrupted may lack events."""
     yield
     for watcher in laws.values():
         watcher.broken.clear()
@@ -224,19 +226,21 @@ def only_what_ctrl_c_breaks(laws):
 
 @pytest.fixture(autouse=True)
 def logged(caplog):
-    """A handler with a lock, and all the lines there are."""
+    """Install a log handler, which has a lock, for all records from DEBUG on."""
     caplog.set_level(logging.DEBUG)
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-def test_ctrl_c_under_a_send_leaves_close_and_the_chat_alive(site, transport):
+def test_ctrl_c_during_a_send_leaves_close_and_chat_working(site, transport):
     if transport == "websocket" and importlib.util.find_spec("websockets") is None:
         pytest.skip("needs websockets")
     config = site.config(transport, secure=transport in ("v2", "websocket"))
-    counts = entries(config, DEEDS["send"])
+    # Whether a send opens a connection or reads its own answer depends on another thread, so only entries that occur in
+    # several runs are interrupted, with several attempts each.
+    counts = entries(config, ACTIONS["send"]) & entries(config, ACTIONS["send"]) & entries(config, ACTIONS["send"])
     assert len(counts) > 100
     for at in sorted(counts)[len(counts) // 8 :: len(counts) // 4]:
-        assert strike_at(config, DEEDS["send"], at, 1)
+        assert any(interrupt_at(config, ACTIONS["send"], at, 1) for _ in range(10)), at
 
 
 FIRST_CHAT = """
@@ -246,30 +250,30 @@ chat = WebChatService({"dataURL": sys.argv[1], "xhrFields": {"withCredentials": 
 before = set(sys.modules)
 chat.open()
 chat.start_chat(nickname="Jonny")
-assert chat.send_message("hi").wait(10.0)
+assert chat.send_message("hi").wait(60.0)
 chat.end_chat()
 chat.close()
 print(sorted(set(sys.modules) - before))
 """
 
 
-def test_a_first_chat_imports_nothing_under_a_python_lock(site):
+def test_first_chat_imports_no_module(site):
     command = [sys.executable, "-c", FIRST_CHAT, site.front.data_url()]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=LONG)
     assert done.stdout == "[]\n", done.stderr
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("deed", DEEDS)
+@pytest.mark.parametrize("action", ACTIONS)
 @pytest.mark.parametrize("secure", [False, True], ids=["plain", "tls"])
 @pytest.mark.parametrize("transport", TRANSPORTS)
-def test_ctrl_c_at_every_entry_leaves_close_and_the_chat_alive(site, transport, secure, deed):
-    """At `SHARE` functions and callers, each at any of its entries; at all entries with WEBCHAT_EVERY_ENTRY."""
+def test_ctrl_c_at_every_entry_leaves_close_and_chat_working(site, transport, secure, action):
+    """Interrupt `SHARE` functions and callers at a random entry each; all entries with WEBCHAT_EVERY_ENTRY set."""
     config = site.config(transport, secure=secure)
-    counts = entries(config, DEEDS[deed])
+    counts = entries(config, ACTIONS[action])
     if "WEBCHAT_EVERY_ENTRY" in os.environ:
         where = [(at, number) for at, count in counts.items() for number in range(1, count + 1)]
     else:
         where = [(at, random.randint(1, counts[at])) for at in random.sample(sorted(counts), SHARE)]
-    assert sum(strike_at(config, DEEDS[deed], at, number) for at, number in where) > SHARE // 2
+    assert sum(interrupt_at(config, ACTIONS[action], at, number) for at, number in where) > SHARE // 2

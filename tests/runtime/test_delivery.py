@@ -1,4 +1,4 @@
-"""Events leave in the order of their publication, by one thread at a time, with no lock held."""
+"""Test that events are delivered in the order of publication, by one thread at a time, with no lock held."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import time
 
 import pytest
 
+from tests.limits import LONG, SOON
 from webchat_fsm import WebChatService
-from webchat_fsm.runtime.delivery import ChatEvent, Outbox
+from webchat_fsm._runtime.delivery import ChatEvent, EventQueue
 
 
 @pytest.fixture
@@ -19,43 +20,43 @@ def chat(wire, service, by_hand):
 
 @pytest.fixture
 def numbered():
-    """An outbox, what it has delivered, and the number of deliverers at a time, of which there may be one."""
+    """Make an event queue and the list of what it has delivered; fail when two threads deliver at once."""
     delivered: list[int] = []
     inside = threading.Lock()
 
     def deliver(event):
-        assert inside.acquire(blocking=False), "two threads deliver at a time"
+        assert inside.acquire(blocking=False), "two threads deliver at once"
         delivered.append(event.data)
         inside.release()
 
-    return Outbox(deliver, timeout=1.0), delivered
+    return EventQueue(deliver, timeout=LONG), delivered
 
 
-def test_events_of_many_threads_are_delivered_in_the_order_of_their_publication(numbered, in_threads):
-    outbox, delivered = numbered
+def test_events_of_many_threads_keep_their_order(numbered, in_threads):
+    event_queue, delivered = numbered
     order: list[int] = []
-    lock = threading.Lock()  # as the session's lock does, it makes "the order of the decisions" a fact
+    lock = threading.Lock()  # stands for the lock of the session: numbering and publishing are one step
 
     def publish():
         for _ in range(500):
             with lock:
                 order.append(len(order))
-                outbox.put(ChatEvent("x", order[-1], 0.0))
-            outbox.drain(wait=len(order) % 2 == 0)
+                event_queue.put(ChatEvent("x", order[-1], 0.0))
+            event_queue.drain(wait=len(order) % 2 == 0)
 
     in_threads(*[publish] * 8, join=True)
-    assert outbox.drain()
+    assert event_queue.drain()
     assert delivered == order == list(range(4000))
 
 
-def test_drain_returns_when_what_was_put_before_has_been_delivered(numbered, in_threads):
-    outbox, delivered = numbered
+def test_drain_returns_after_all_earlier_events(numbered, in_threads):
+    event_queue, delivered = numbered
     missed: list[int] = []
 
     def publish(start):
         for number in range(start, start + 300):
-            outbox.put(ChatEvent("x", number, 0.0))
-            outbox.drain()
+            event_queue.put(ChatEvent("x", number, 0.0))
+            event_queue.drain()
             if number not in delivered:
                 missed.append(number)
 
@@ -63,17 +64,26 @@ def test_drain_returns_when_what_was_put_before_has_been_delivered(numbered, in_
     assert missed == []
 
 
-def test_only_the_latest_ten_thousand_stay_readable():
-    outbox = Outbox(lambda event: None, timeout=1.0)
+def test_only_the_latest_ten_thousand_events_are_kept():
+    event_queue = EventQueue(lambda event: None, timeout=LONG)
     for number in range(10_500):
-        outbox.put(ChatEvent("x", number, 0.0))
-    outbox.drain()
-    kept = outbox.after(0)
+        event_queue.put(ChatEvent("x", number, 0.0))
+    event_queue.drain()
+    kept = event_queue.after(0)
     assert len(kept) == 10_000
     assert kept[0][1].data == 500
 
 
-def test_handlers_run_in_the_order_of_their_subscription(chat):
+def test_close_during_a_delivery_leaves_nothing_pending():
+    event_queue = EventQueue(lambda event: event_queue.close(), timeout=LONG)
+    event_queue.put(*(ChatEvent("x", number, 0.0) for number in range(3)))
+    event_queue.drain()
+    assert not event_queue.pending
+    event_queue.reopen()
+    assert not event_queue.pending
+
+
+def test_handlers_run_in_the_order_of_subscription(chat):
     seen: list[str] = []
     for name in "abc":
         chat.subscribe("started", lambda event, name=name: seen.append(name))
@@ -81,7 +91,7 @@ def test_handlers_run_in_the_order_of_their_subscription(chat):
     assert seen == ["a", "b", "c"]
 
 
-def test_subscribe_is_a_decorator_too(chat):
+def test_subscribe_without_a_handler_is_a_decorator(chat):
     seen: list[str] = []
 
     @chat.subscribe("started")
@@ -93,7 +103,7 @@ def test_subscribe_is_a_decorator_too(chat):
     assert seen == ["started", "called by hand"]
 
 
-def test_a_cancelled_handler_is_called_no_more_also_in_the_event_that_runs(chat):
+def test_handler_cancelled_during_an_event_does_not_get_it(chat):
     seen: list[str] = []
 
     def first(event):
@@ -110,7 +120,7 @@ def test_a_cancelled_handler_is_called_no_more_also_in_the_event_that_runs(chat)
     assert seen == ["first", "once"]
 
 
-def test_a_handler_that_subscribes_hears_from_the_next_event_on(chat):
+def test_subscription_in_a_handler_starts_with_next_event(chat):
     seen: list[str] = []
 
     def first(event):
@@ -136,7 +146,7 @@ def test_ready_is_replayed_to_late_subscribers_once(chat):
     assert seen == ["ready", "ready", "again"]
 
 
-def test_whoever_subscribes_to_ready_while_it_is_published_hears_it_once(wire, service, in_threads):
+def test_ready_reaches_a_concurrent_subscriber_once(wire, service, in_threads):
     for _ in range(30):
         chat = service(wire())
         counts = [[0] for _ in range(4)]
@@ -155,7 +165,7 @@ def test_whoever_subscribes_to_ready_while_it_is_published_hears_it_once(wire, s
         assert counts == [[1]] * 4
 
 
-def test_a_handlers_exception_is_logged_with_its_name_reported_and_stops_nothing(wire, service, by_hand, caplog):
+def test_handler_exception_is_logged_and_reported(wire, service, by_hand, caplog):
     reported: list[tuple[str, str]] = []
 
     def on_error(error, event):
@@ -178,7 +188,7 @@ def test_a_handlers_exception_is_logged_with_its_name_reported_and_stops_nothing
 
 
 def test_no_lock_is_held_while_a_handler_runs(wire, service, in_threads):
-    """Another thread must be able to do everything while a handler runs, not only that handler's own."""
+    """Use the chat from a second thread as well: the handler's own thread could re-enter a lock that it holds."""
     done: list[str] = []
     with service(wire(), config={"client": {"deliveryTimeout": 50}}) as chat:
 
@@ -194,7 +204,7 @@ def test_no_lock_is_held_while_a_handler_runs(wire, service, in_threads):
         def handler(event):
             use()
             (thread,) = in_threads(use)
-            thread.join(5.0)
+            thread.join(LONG)
             assert not thread.is_alive()
 
         chat.subscribe("started", handler)
@@ -202,7 +212,7 @@ def test_no_lock_is_held_while_a_handler_runs(wire, service, in_threads):
     assert len(done) == 2
 
 
-def test_a_handler_that_closes_and_opens_again_keeps_the_old_event_from_those_after_it(wire, service, by_hand):
+def test_reopening_in_a_handler_cancels_the_current_event(wire, service, by_hand):
     seen: list[str] = []
     with service(wire(), driver=by_hand) as chat:
 
@@ -218,7 +228,7 @@ def test_a_handler_that_closes_and_opens_again_keeps_the_old_event_from_those_af
         assert chat.state == "polling"
 
 
-def test_commands_inside_a_handler_are_settled_and_their_events_follow(chat):
+def test_command_inside_a_handler_settles_before_its_events(chat):
     seen: list[str] = []
 
     def end(event):
@@ -235,21 +245,19 @@ def test_commands_inside_a_handler_are_settled_and_their_events_follow(chat):
     assert seen == ["handled", "pollingStopped", "clientDisconnected", "ended"]
 
 
-def test_a_command_waits_for_a_handler_on_another_thread_no_longer_than_it_may(
-    wire, service, in_threads, eventually, caplog, stopwatch
-):
+def test_command_waits_at_most_delivery_timeout_for_a_handler(wire, service, in_threads, eventually, caplog, stopwatch):
     gate, inside, seen = threading.Event(), threading.Event(), []
 
     def blocking_handler(event):
         inside.set()
-        gate.wait(30.0)
+        gate.wait(LONG)
         seen.append(event.name)
 
     with service(wire(), config={"client": {"deliveryTimeout": 200}}) as chat:
         chat.subscribe("started", blocking_handler)
         chat.subscribe("pollingStopped", lambda event: seen.append(event.name))
         in_threads(lambda: chat.start_chat(nickname="Jonny"))
-        assert inside.wait(5.0)
+        assert inside.wait(LONG)
         stopwatch.restart()
         assert chat.command("stopPoll")
         assert stopwatch.seconds > 0.15
@@ -260,21 +268,21 @@ def test_a_command_waits_for_a_handler_on_another_thread_no_longer_than_it_may(
         eventually(lambda: seen == ["started", "pollingStopped"])
 
 
-def test_two_chats_whose_handlers_command_each_other_do_not_lock_up(wire, service, in_threads, stopwatch):
+def test_two_chats_commanding_each_other_do_not_deadlock(wire, service, in_threads, stopwatch):
     given = {"client": {"deliveryTimeout": 100}}
     one, two = service(wire(), config=given), service(wire(), config=given)
     for chat in (one, two):
         chat.open()
     meet = threading.Barrier(2)
     for chat, other in ((one, two), (two, one)):
-        chat.subscribe("started", lambda event, other=other: (meet.wait(30.0), other.command("getTranscript")))
+        chat.subscribe("started", lambda event, other=other: (meet.wait(LONG), other.command("getTranscript")))
     stopwatch.restart()
     in_threads(*[lambda chat=chat: chat.start_chat(nickname="Jonny") for chat in (one, two)], join=True)
     assert stopwatch.soon
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
-def test_what_ends_a_program_goes_through_on_the_callers_thread_and_delivery_goes_on(wire, service, by_hand, error):
+def test_system_exit_in_a_handler_reaches_the_caller(wire, service, by_hand, error):
     seen: list[str] = []
     with service(wire(), driver=by_hand) as chat:
 
@@ -293,19 +301,18 @@ def test_what_ends_a_program_goes_through_on_the_callers_thread_and_delivery_goe
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, ValueError])
 @pytest.mark.parametrize("event", ["connectionPending", "disconnected", "messageReceived"])
-def test_whatever_a_handler_raises_on_a_worker_polling_goes_on(
-    wire, service, eventually, said, no_answer, error, event
-):
+def test_handler_exception_on_a_worker_keeps_polling(wire, service, eventually, v2_message, no_answer, error, event):
     transport = wire()
 
     def refresh(request):
         polls = transport.count("refresh")
-        return no_answer(request) if polls in (2, 3) else {"messages": [said(polls, "hi")]}
+        return no_answer(request) if polls in (2, 3) else {"messages": [v2_message(polls, "hi")]}
 
     transport.operations["refresh"] = refresh
 
     def fail(event):
-        raise error("broken")
+        if threading.current_thread() is not threading.main_thread():  # which may deliver too, as it closes
+            raise error("broken")
 
     with service(transport) as chat:
         chat.subscribe(event, fail)
@@ -314,12 +321,12 @@ def test_whatever_a_handler_raises_on_a_worker_polling_goes_on(
         assert chat.state == "polling"
 
 
-def test_what_ends_a_program_in_a_handler_before_a_poll_goes_out_does_not_end_the_polling(wire, service, by_hand):
-    """An event of another thread may wait as a poll is about to go out; the thread of the poll delivers it."""
+def test_interrupt_in_a_handler_before_a_poll_keeps_polling(wire, service, by_hand):
+    """Deliver the pending event of another thread on the thread that is about to poll."""
     transport = wire()
     with service(transport, driver=by_hand) as chat:
         chat.start_chat(nickname="Jonny")
-        chat._engine.outbox.put(ChatEvent("pollingStarted", None, 0.0))
+        chat._engine.event_queue.put(ChatEvent("pollingStarted", None, 0.0))
 
         def interrupted(event):
             raise KeyboardInterrupt
@@ -332,14 +339,14 @@ def test_what_ends_a_program_in_a_handler_before_a_poll_goes_out_does_not_end_th
         assert transport.count("refresh") >= 2
 
 
-def test_ten_chats_in_threads_each_get_their_events_in_order(wire, service, said, in_threads, eventually):
+def test_ten_chats_in_threads_each_get_their_events_in_order(wire, service, v2_message, in_threads, eventually):
     chats: list[WebChatService] = []
     heard: list[list[int]] = []
     for _ in range(10):
         transport = wire()
         numbers = iter(range(1, 10_000))
         transport.operations["refresh"] = lambda request, numbers=numbers: {
-            "messages": [said(next(numbers), "one"), said(next(numbers), "two")]
+            "messages": [v2_message(next(numbers), "one"), v2_message(next(numbers), "two")]
         }
         chat = service(transport)
         indexes: list[int] = []
@@ -349,15 +356,15 @@ def test_ten_chats_in_threads_each_get_their_events_in_order(wire, service, said
         chats.append(chat)
         heard.append(indexes)
 
-    def talk(chat):
+    def run_chat(chat):
         chat.open()
         chat.start_chat(nickname="Jonny")
         for _ in range(20):
             chat.send_message("hi")
             time.sleep(0.001)
 
-    in_threads(*[lambda chat=chat: talk(chat) for chat in chats], join=True)
+    in_threads(*[lambda chat=chat: run_chat(chat) for chat in chats], join=True)
     eventually(lambda: all(len(indexes) >= 4 for indexes in heard))
     for chat, indexes in zip(chats, heard, strict=True):
-        assert chat.close()
+        assert chat.close(SOON)
         assert indexes == list(range(1, len(indexes) + 1))

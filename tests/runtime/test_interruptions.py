@@ -1,4 +1,4 @@
-"""Ctrl-C may come wherever the main thread enters a function: nothing stays locked, half begun or unheard."""
+"""Interrupt the main thread at the entry of functions: no lock stays held, no step half done, no event undelivered."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ from pathlib import Path
 import pytest
 
 import webchat_fsm
+from tests.limits import SOON
 from webchat_fsm import MemoryStore
-from webchat_fsm.wire.request import HttpAnswer
+from webchat_fsm._wire.request import HttpAnswer
 
 ROOT = Path(webchat_fsm.__file__).parent
 BESIDE = {Path(threading.__file__), Path(threading.__file__).with_name("contextlib.py")}
 UNSAFE = {"_acquire_restore"}
-"""Where the standard library itself would lose a lock of its own, while it starts a thread."""
+"""Functions in which the standard library would lose a lock of its own as it starts a thread."""
 
 
 class Interruption:
-    """Raises `KeyboardInterrupt` as a function is entered for the n-th time, as CPython does for a signal."""
+    """Raise `KeyboardInterrupt` as a function is entered for the n-th time, as CPython does for a signal."""
 
     def __init__(self, number: int):
         self.left = number
@@ -28,13 +29,13 @@ class Interruption:
 
     def __enter__(self):
         self._before = sys.getprofile()
-        sys.setprofile(self._look)
+        sys.setprofile(self._profile)
         return self
 
     def __exit__(self, *error):
         sys.setprofile(self._before)
 
-    def _look(self, frame, event, argument):
+    def _profile(self, frame, event, argument):
         code = frame.f_code
         if event != "call" or code.co_flags & inspect.CO_GENERATOR or code.co_name in UNSAFE:
             return
@@ -73,15 +74,17 @@ def reopen(chat):
     chat.open()
 
 
-DEEDS = [send, start, end, lose, close, reopen]
+ACTIONS = [send, start, end, lose, close, reopen]
 
 
-@pytest.fixture
-def begun(wire, service):
-    """Make a service whose chat has begun, and is polled by threads."""
+@pytest.fixture(params=["in a worker", "parked"])
+def polling_chat(request, wire, late_wire, service, monkeypatch):
+    """Make a service with a chat that is polled on threads."""
+    monkeypatch.setattr(late_wire, "seconds", 0.02)
+    transport = wire if request.param == "in a worker" else late_wire
 
     def begin():
-        chat = service(wire(), store=MemoryStore())
+        chat = service(transport(), store=MemoryStore())
         chat.open()
         chat.start_chat(nickname="Jonny")
         return chat
@@ -89,17 +92,17 @@ def begun(wire, service):
     return begin
 
 
-def walk(begun, deed, check, stride: int) -> int:
-    """Interrupt a deed at each of its points, or at every so-manieth; gives how many those were."""
+def interrupt_each(polling_chat, action, check, stride: int) -> int:
+    """Interrupt an action at every `stride`-th function entry; return the number of interruptions."""
     kept: list[BaseException] = []
     for points, number in enumerate(range(1, 100_000, stride)):
-        chat = begun()
+        chat = polling_chat()
         interruption = Interruption(number)
         try:
             with interruption:
-                deed(chat)
+                action(chat)
         except KeyboardInterrupt as error:
-            kept.append(error)  # as an `except` clause has it: its frames live on, so that no generator in them ends
+            kept.append(error)  # as in an `except` clause, its frames stay alive: no generator in them is closed
         except BaseException as error:
             error.add_note(interruption.where)
             raise
@@ -112,16 +115,16 @@ def walk(begun, deed, check, stride: int) -> int:
             error.add_note(interruption.where)
             raise
         chat.close()
-    raise AssertionError("it never comes to an end")
+    raise AssertionError("the action never completed without an interruption")
 
 
 @pytest.fixture
-def all_is_well(in_threads, eventually):
-    """What holds after an interruption, wherever it came."""
+def works_afterwards(in_threads, eventually):
+    """Check that no lock or step is left behind and that the chat works, after an interruption anywhere."""
 
     def check(chat):
         engine = chat._engine
-        assert not engine.outbox.delivering_here
+        assert not engine.event_queue.delivering_here
         assert engine.user_code.depth == 0
         assert chat.state not in ("starting", "restoring")
         if chat.state == "polling":
@@ -129,9 +132,9 @@ def all_is_well(in_threads, eventually):
             eventually(lambda: engine._http.count("refresh") > polls)
         if engine.session.opened:
             chat.command("getStats")
-            assert not engine.outbox.pending
+            assert not engine.event_queue.pending
         closed = []
-        in_threads(lambda: closed.append(chat.close()), join=True)
+        in_threads(lambda: closed.append(chat.close(SOON)), join=True)
         assert closed == [True]
         chat.open()
         if chat.state in ("idle", "ended"):
@@ -140,12 +143,12 @@ def all_is_well(in_threads, eventually):
     return check
 
 
-@pytest.mark.parametrize("deed", DEEDS)
-def test_an_interrupted_deed_leaves_no_lock_taken_and_nothing_half_begun(begun, all_is_well, deed):
-    assert walk(begun, deed, all_is_well, stride=13) > 5
+@pytest.mark.parametrize("action", ACTIONS)
+def test_interruption_leaves_no_lock_and_no_step_half_done(polling_chat, works_afterwards, action):
+    assert interrupt_each(polling_chat, action, works_afterwards, stride=29) > 2
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("deed", DEEDS)
-def test_wherever_a_deed_is_interrupted_no_lock_stays_taken_and_nothing_half_begun(begun, all_is_well, deed):
-    assert walk(begun, deed, all_is_well, stride=1) > 50
+@pytest.mark.parametrize("action", ACTIONS)
+def test_interruption_at_every_entry_leaves_no_lock(polling_chat, works_afterwards, action):
+    assert interrupt_each(polling_chat, action, works_afterwards, stride=1) > 50

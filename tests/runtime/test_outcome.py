@@ -1,4 +1,4 @@
-"""How a command came out: callbacks that have run, and the exception of a rejection."""
+"""Test outcomes of commands: callbacks that run at once, and the exception of a rejection."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def chat(wire, service, by_hand):
         yield opened
 
 
-def test_a_resolved_command_is_true_and_calls_back_with_its_value(chat):
+def test_resolved_outcome_is_true_and_calls_back(chat):
     seen: list[object] = []
     outcome = chat.command("startChat", {"nickname": "Jonny"})
     chained = outcome.done(lambda value: seen.append(value["chatId"])).fail(seen.append).always(seen.append)
@@ -25,7 +25,7 @@ def test_a_resolved_command_is_true_and_calls_back_with_its_value(chat):
     assert outcome.result() is outcome.value
 
 
-def test_a_rejected_command_is_false_and_calls_back_with_its_reason(chat):
+def test_rejected_outcome_is_false_and_calls_back(chat):
     seen: list[object] = []
     outcome = chat.command("endChat").done(seen.append).fail(seen.append).always(seen.append)
     assert (bool(outcome), outcome.status, outcome.value) == (False, "rejected", None)
@@ -34,7 +34,7 @@ def test_a_rejected_command_is_false_and_calls_back_with_its_reason(chat):
         outcome.result()
 
 
-def test_then_takes_both_callbacks(chat):
+def test_then_accepts_both_callbacks(chat):
     seen: list[str] = []
     chat.command("getTranscript").then(lambda value: seen.append("done"), lambda reason: seen.append("fail"))
     chat.command("endChat").then(lambda value: seen.append("done"), lambda reason: seen.append("fail"))
@@ -42,23 +42,23 @@ def test_then_takes_both_callbacks(chat):
     assert seen == ["done", "fail"]
 
 
-def test_what_a_callback_raises_reaches_the_caller(chat):
+def test_exception_of_a_callback_reaches_the_caller(chat):
     with pytest.raises(ZeroDivisionError):
         chat.command("getTranscript").done(lambda value: 1 / 0)
 
 
-def test_an_unknown_command_is_a_mistake_that_names_the_nearest(chat):
+def test_unknown_command_raises_value_error_with_nearest(chat):
     with pytest.raises(ValueError, match="there is no command 'startChatt'; did you mean 'startChat'"):
         chat.command("startChatt")
 
 
 @pytest.mark.parametrize("data", ["text", 5, ["a"]])
-def test_data_that_is_no_mapping_is_a_mistake(chat, data):
+def test_data_that_is_no_mapping_raises_type_error(chat, data):
     with pytest.raises(TypeError, match="the data of startChat must be a mapping"):
         chat.command("startChat", data)
 
 
-def test_a_rejection_says_everything(chat):
+def test_rejection_has_command_reason_state_and_legal_states(chat):
     with pytest.raises(CommandRejected) as caught:
         chat.end_chat()
     rejected = caught.value
@@ -70,7 +70,7 @@ def test_a_rejection_says_everything(chat):
     )
 
 
-def test_the_fault_of_the_network_is_the_cause(wire, service, by_hand, no_answer):
+def test_network_error_is_the_cause_of_the_rejection(wire, service, by_hand, no_answer):
     with service(wire(start=no_answer), driver=by_hand) as chat:
         with pytest.raises(CommandRejected) as caught:
             chat.start_chat(nickname="Jonny")
@@ -87,7 +87,7 @@ def test_the_fault_of_the_network_is_the_cause(wire, service, by_hand, no_answer
         assert isinstance(again.value.__cause__, TransportError)
 
 
-def test_the_servers_refusal_is_the_response(wire, service, by_hand):
+def test_rejection_holds_the_response_of_the_server(wire, service, by_hand):
     refused = {"statusCode": 2, "errors": [{"code": 306, "advice": "no such service"}]}
     with service(wire(start=lambda request: refused), driver=by_hand) as chat:
         with pytest.raises(CommandRejected, match="no such service") as caught:
@@ -97,13 +97,13 @@ def test_the_servers_refusal_is_the_response(wire, service, by_hand):
         assert chat.command("startChat", {}).reason["statusCode"] == 2
 
 
-def test_an_outcome_shows_its_status_and_text_but_no_value():
+def test_outcome_repr_shows_status_and_text_but_no_value():
     assert repr(Outcome(resolved=True, value={"secureKey": "x"})) == "Outcome(resolved)"
     assert repr(Outcome(resolved=False, reason="No")) == "Outcome(rejected: No)"
     assert repr(Outcome(resolved=False, reason={"secureKey": "x"})) == "Outcome(rejected)"
 
 
-def test_asking_first_agrees_with_trying(chat):
+def test_can_and_explain_agree_with_the_legal_commands(chat):
     assert not chat.can("endChat")
     explained = chat.explain("endChat")
     assert (explained.legal, explained.reason) == (False, "There is no active chat session")
@@ -117,7 +117,7 @@ def test_asking_first_agrees_with_trying(chat):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         ({"store": "session.json"}, "store must be a SessionStore such as FileStore(path), not str"),
         ({"http": "x"}, "http must be an Http, which carries requests, not str"),
@@ -126,6 +126,6 @@ def test_asking_first_agrees_with_trying(chat):
         ({"recorder": "x"}, "recorder must be a Recorder such as webchat_fsm.testing.Recorder(path), not str"),
     ],
 )
-def test_an_argument_that_is_something_else_is_told_at_once(arguments, told):
-    with pytest.raises(TypeError, match=f"^{re.escape(told)}$"):
+def test_argument_of_the_wrong_type_raises_at_once(arguments, message):
+    with pytest.raises(TypeError, match=f"^{re.escape(message)}$"):
         WebChatService({"dataURL": "http://chat.test/x"}, **arguments)

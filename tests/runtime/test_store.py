@@ -1,4 +1,4 @@
-"""Where sessions are kept: files that only their owner reads, replaced whole, and left alone if not ours."""
+"""Test session stores: files that only their owner reads, replaced atomically, and never changed if foreign."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ import pytest
 from msgspec.structs import replace
 
 from webchat_fsm import FileStore, MemoryStore, StoreError
-from webchat_fsm.lifecycle.effects import Forget, Save, SavedFilter, SavedSession
-from webchat_fsm.lifecycle.words import SessionData
-from webchat_fsm.runtime.keeper import Keeper
+from webchat_fsm._core.effects import Forget, Save
+from webchat_fsm._core.saved_session import SavedFilter, SavedSession
+from webchat_fsm._model import SessionData
+from webchat_fsm._runtime.store import StoreWriter
+from webchat_fsm.lifecycle._table import Transport
 
 
 @pytest.fixture
@@ -36,7 +38,7 @@ def path(tmp_path):
 
 
 @pytest.mark.parametrize("make", [lambda path: MemoryStore(), FileStore])
-def test_a_store_keeps_replaces_and_deletes_one_document(make, path, document):
+def test_store_keeps_replaces_and_deletes_one_document(make, path, document):
     store = make(path)
     assert store.load() is None
     store.delete()
@@ -49,12 +51,12 @@ def test_a_store_keeps_replaces_and_deletes_one_document(make, path, document):
     assert store.load() is None
 
 
-def test_another_store_on_the_same_file_reads_what_was_written(path, document):
+def test_second_store_on_the_same_file_reads_the_document(path, document):
     FileStore(path).save(document)
     assert FileStore(str(path)).load() == document
 
 
-def test_the_file_can_be_read_by_its_owner_only(path, document):
+def test_session_file_is_readable_by_its_owner_only(path, document):
     before = os.umask(0)
     try:
         store = FileStore(path)
@@ -65,7 +67,7 @@ def test_the_file_can_be_read_by_its_owner_only(path, document):
         os.umask(before)
 
 
-def test_a_file_that_others_could_read_is_closed_to_them_by_the_next_write(path, document):
+def test_readable_file_becomes_private_with_the_next_write(path, document):
     FileStore(path).save(document)
     path.chmod(0o644)
     store = FileStore(path)
@@ -75,7 +77,7 @@ def test_a_file_that_others_could_read_is_closed_to_them_by_the_next_write(path,
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
-def test_a_crash_between_write_and_rename_leaves_the_old_file_and_no_other(path, document, monkeypatch, error):
+def test_failed_rename_keeps_the_old_file(path, document, monkeypatch, error):
     store = FileStore(path)
     store.save(document)
     before = path.read_bytes()
@@ -100,7 +102,7 @@ OTHER = {
     "no version": b'{"session": {}}',
     "no session": b'{"version": 1}',
     "session of another shape": b'{"version": 1, "session": {"transport": "v9", "address": "x", "session_data": {}}}',
-    "newer": b'{"version": 2, "session": {"whatever": true}}',
+    "newer": b'{"version": 2, "session": {"unknown": true}}',
     "binary": bytes(range(256)),
     "broken filter": (
         b'{"version": 1, "session": {"transport": "v2", "address": "x", "session_data": {},'
@@ -119,7 +121,7 @@ OTHER = {
 
 
 @pytest.mark.parametrize("content", OTHER.values(), ids=OTHER.keys())
-def test_a_file_that_is_no_session_is_an_error_and_is_never_overwritten(path, document, content):
+def test_invalid_session_file_raises_and_is_not_overwritten(path, document, content):
     path.write_bytes(content)
     for act in (FileStore.load, FileStore.delete, lambda store: store.save(document)):
         with pytest.raises(StoreError, match=r"session\.json: .*the file is left as it is") as caught:
@@ -129,7 +131,7 @@ def test_a_file_that_is_no_session_is_an_error_and_is_never_overwritten(path, do
 
 
 @pytest.mark.parametrize("content", [OTHER["newer"], OTHER["no JSON"]])
-def test_a_file_that_somebody_else_has_written_meanwhile_is_not_overwritten_either(path, document, content):
+def test_file_changed_by_another_process_is_not_overwritten(path, document, content):
     store = FileStore(path)
     store.save(document)
     path.write_bytes(content)
@@ -139,13 +141,13 @@ def test_a_file_that_somebody_else_has_written_meanwhile_is_not_overwritten_eith
     assert path.read_bytes() == content
 
 
-def test_a_newer_file_says_that_it_is_newer(path):
+def test_file_of_a_newer_version_is_refused(path):
     path.write_bytes(OTHER["newer"])
     with pytest.raises(StoreError, match=r"written by a newer version \(2, known is 1\)"):
         FileStore(path).load()
 
 
-def test_opening_on_a_damaged_file_raises_and_leaves_the_service_closed(path, wire, service):
+def test_open_on_a_damaged_file_raises_and_stays_closed(path, wire, service):
     path.write_bytes(b"{half a")
     chat = service(wire(), store=FileStore(path))
     with pytest.raises(StoreError):
@@ -157,14 +159,14 @@ def test_opening_on_a_damaged_file_raises_and_leaves_the_service_closed(path, wi
     assert chat.state == "idle"
 
 
-def test_what_is_in_the_way_of_a_file_is_named(tmp_path, document):
+def test_unusable_path_raises_a_store_error(tmp_path, document):
     with pytest.raises(StoreError, match="cannot be read"):
         FileStore(tmp_path).load()
     with pytest.raises(StoreError, match="could not be saved: No such file or directory"):
         FileStore(tmp_path / "no" / "folder" / "session.json").save(document)
 
 
-def test_a_file_without_a_directory_to_be_in_is_told_before_a_chat_begins(tmp_path, wire, service):
+def test_missing_directory_of_a_file_is_reported_at_open(tmp_path, wire, service):
     chat = service(wire(), store=FileStore(tmp_path / "not" / "there.json"))
     with pytest.raises(StoreError, match=r"nothing could be kept there: make the directory .*not$"):
         chat.open()
@@ -173,7 +175,7 @@ def test_a_file_without_a_directory_to_be_in_is_told_before_a_chat_begins(tmp_pa
     assert chat.state == "idle"
 
 
-def test_the_documents_fields_are_those_of_the_chat(path, wire, service, by_hand):
+def test_saved_document_has_the_fields_of_the_chat(path, wire, service, by_hand):
     with service(wire(), store=FileStore(path), driver=by_hand) as chat:
         chat.update_user_data({"tier": "gold"})
         chat.start_chat(nickname="Jonny")
@@ -185,7 +187,7 @@ def test_the_documents_fields_are_those_of_the_chat(path, wire, service, by_hand
     assert saved["session"]["last_contact"] == by_hand.clock.now
 
 
-def test_a_store_that_fails_is_told_once_and_the_chat_goes_on(tmp_path, wire, service, by_hand, caplog):
+def test_failing_store_is_logged_once(tmp_path, wire, service, by_hand, caplog):
     transport, folder = wire(), tmp_path / "gone"
     folder.mkdir()
     with service(transport, store=FileStore(folder / "session.json"), driver=by_hand) as chat:
@@ -193,7 +195,7 @@ def test_a_store_that_fails_is_told_once_and_the_chat_goes_on(tmp_path, wire, se
         (folder / "session.json").unlink()
         folder.rmdir()
         polls = transport.count("refresh")
-        by_hand.wait(5.0)
+        by_hand.wait(6.0)
         assert transport.count("refresh") > polls + 5
         assert chat.state == "polling"
         assert "could not be saved" in chat.health().store_failure
@@ -204,7 +206,7 @@ def test_a_store_that_fails_is_told_once_and_the_chat_goes_on(tmp_path, wire, se
         assert (folder / "session.json").exists()
 
 
-def test_an_ended_chat_leaves_no_file(path, wire, service, by_hand):
+def test_session_file_is_deleted_when_the_chat_ends(path, wire, service, by_hand):
     with service(wire(), store=FileStore(path), driver=by_hand) as chat:
         chat.start_chat(nickname="Jonny")
         assert path.exists()
@@ -213,15 +215,29 @@ def test_an_ended_chat_leaves_no_file(path, wire, service, by_hand):
     assert not path.exists()
 
 
-def test_a_later_write_wins_whichever_thread_is_faster(path, document):
+def test_earlier_write_after_a_later_one_is_discarded(path, document):
     store = MemoryStore()
-    keeper = Keeper(store)
-    keeper.carry_out(Forget(order=2))
-    keeper.carry_out(Save(document=document, order=1))
+    store_writer = StoreWriter(store)
+    store_writer.carry_out(Forget(order=2))
+    store_writer.carry_out(Save(document=document, order=1))
     assert store.load() is None
 
 
-def test_reprs_of_what_is_saved_hide_its_secrets(path, document):
+def test_repeated_write_is_carried_out_once(document):
+    class Counting(MemoryStore):
+        saved = 0
+
+        def save(self, document):
+            self.saved += 1
+
+    store = Counting()
+    store_writer = StoreWriter(store)
+    for _ in range(2):
+        store_writer.carry_out(Save(document=document, order=1))
+    assert store.saved == 1
+
+
+def test_reprs_of_saved_sessions_hide_secrets(path, document):
     assert "sEcReT" not in repr(document)
     assert "sEcReT" not in repr(FileStore(path))
 
@@ -240,8 +256,21 @@ class Odd:
         ({"half": "\ud83d", "thing": Odd()}, {"half": "\ud83d", "thing": "odd"}),
     ],
 )
-def test_what_the_wire_bears_a_file_bears_too(path, document, given, kept):
-    """A nickname or user data that JSON does not know would else leave a chat that cannot be restored."""
+def test_any_user_data_and_nickname_can_be_saved(path, document, given, kept):
+    """Save values that JSON cannot represent: without them the chat could not be restored."""
     FileStore(path).save(replace(document, user_data=given, nickname="\ud83d Jonny"))
     loaded = FileStore(path).load()
     assert (loaded.user_data, loaded.nickname) == (kept, "\ud83d Jonny")
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir], ids=["pipe", "folder"])
+def test_store_path_of_no_regular_file_is_refused_and_kept(tmp_path, make):
+    make(tmp_path / "session")
+    store = FileStore(tmp_path / "session")
+    with pytest.raises(StoreError, match="it is no regular file"):
+        store.load()
+    with pytest.raises(StoreError, match="it is no regular file"):
+        store.save(SavedSession(transport=Transport.V2, address="", session_data=SessionData()))
+    with pytest.raises(StoreError, match="it is no regular file"):
+        store.delete()
+    assert not (tmp_path / "session").is_file()

@@ -1,4 +1,4 @@
-"""Many threads at one service, and interruptions in the middle."""
+"""Test one service used by many threads, interrupted commands, and invalid answers."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from collections import Counter
 
 import pytest
 
+from tests.limits import LONG
 from webchat_fsm import CommandRejected, MemoryStore, TransportError, WebChatService
 
 
-def test_of_two_threads_that_start_a_chat_exactly_one_wins_a_thousand_times(wire, service, in_threads, by_hand):
+def test_of_two_concurrent_starts_exactly_one_resolves(wire, service, in_threads, by_hand):
     rounds = 1000
-    meet, reasons, winners = threading.Barrier(2, timeout=20.0), Counter(), []
+    meet, reasons, resolved = threading.Barrier(2, timeout=LONG), Counter(), []
     with service(wire(), driver=by_hand) as chat:
 
         def race():
@@ -20,18 +21,18 @@ def test_of_two_threads_that_start_a_chat_exactly_one_wins_a_thousand_times(wire
                 meet.wait()
                 outcome = chat.command("startChat", {"nickname": "Jonny"})
                 if outcome:
-                    winners.append(round_)
+                    resolved.append(round_)
                 else:
                     reasons[outcome.reason] += 1
                 if meet.wait() == 0:
                     assert chat.command("endChat")
 
         in_threads(race, race, join=True)
-    assert winners == list(range(rounds))
+    assert resolved == list(range(rounds))
     assert reasons == {"There is already an active chat session": rounds}
 
 
-def test_of_many_threads_that_end_a_chat_exactly_one_tells_the_server(wire, service, in_threads, by_hand):
+def test_concurrent_ends_send_one_disconnect(wire, service, in_threads, by_hand):
     transport = wire()
     with service(transport, driver=by_hand) as chat:
         chat.start_chat(nickname="Jonny")
@@ -46,7 +47,7 @@ def test_of_many_threads_that_end_a_chat_exactly_one_tells_the_server(wire, serv
     assert transport.count("disconnect") == 1
 
 
-def test_what_many_threads_send_arrives_once_each_over_sockets(on_front, front, in_threads, eventually):
+def test_messages_of_many_threads_each_arrive_once(on_front, front, in_threads, eventually):
     with on_front() as chat:
         chat.start_chat(nickname="Jonny")
         texts = {f"{thread}-{number}" for thread in range(8) for number in range(10)}
@@ -68,19 +69,19 @@ def test_receipts_of_many_threads_are_all_delivered(on_front, in_threads):
     with on_front() as chat:
         chat.start_chat(nickname="Jonny")
         in_threads(
-            *[lambda n=n: delivered.append(chat.send_message(f"message {n}").wait(10.0)) for n in range(12)], join=True
+            *[lambda n=n: delivered.append(chat.send_message(f"message {n}").wait(LONG)) for n in range(12)], join=True
         )
     assert delivered == [True] * 12
 
 
-def test_two_threads_that_open_both_return_when_the_restore_is_settled(wire, service, in_threads):
+def test_two_concurrent_opens_return_after_the_restore(wire, service, in_threads):
     store, asked, gate = MemoryStore(), threading.Event(), threading.Event()
     with service(wire(), store=store) as earlier:
         earlier.start_chat(nickname="Jonny")
 
     def slow(request):
         asked.set()
-        gate.wait(5.0)
+        gate.wait(LONG)
 
     chat = service(wire(restore=slow), store=store)
     states = []
@@ -90,31 +91,31 @@ def test_two_threads_that_open_both_return_when_the_restore_is_settled(wire, ser
         states.append(chat.state)
 
     first, second = in_threads(open_, open_)
-    assert asked.wait(5.0)
+    assert asked.wait(LONG)
     first.join(0.1)
     second.join(0.1)
     assert states == []
     gate.set()
     for thread in (first, second):
-        thread.join(5.0)
+        thread.join(LONG)
     assert states == ["polling", "polling"]
 
 
-def test_a_command_while_another_thread_is_starting_the_chat_is_refused_at_once(wire, service, in_threads):
+def test_command_during_a_start_is_rejected_at_once(wire, service, in_threads):
     inside, gate = threading.Event(), threading.Event()
 
     def slow(request):
         inside.set()
-        gate.wait(5.0)
+        gate.wait(LONG)
 
     with service(wire(start=slow)) as chat:
         in_threads(lambda: chat.start_chat(nickname="Jonny"))
-        assert inside.wait(5.0)
+        assert inside.wait(LONG)
         assert chat.state == "starting"
         assert chat.command("sendMessage", {"message": "hi"}).reason
         assert chat.command("startChat").reason == "There is already an active chat session"
         gate.set()
-        chat.wait_for("started", 5.0)
+        chat.wait_for("started", LONG)
 
 
 def test_polls_never_overlap(wire, service, eventually):
@@ -148,7 +149,7 @@ def interrupted(error):
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, MemoryError])
-def test_an_interrupted_start_goes_back_to_idle_and_the_exception_goes_on(wire, service, error):
+def test_interrupted_start_returns_to_idle_and_raises(wire, service, error):
     transport = wire(start=interrupted(error))
     with service(transport) as chat:
         with pytest.raises(error, match="now"):
@@ -160,7 +161,7 @@ def test_an_interrupted_start_goes_back_to_idle_and_the_exception_goes_on(wire, 
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
-def test_an_interrupted_restore_leaves_with_without_a_thread(wire, service, error):
+def test_interrupted_restore_leaves_no_thread_running(wire, service, error):
     store = MemoryStore()
     with service(wire(), store=store) as first:
         first.start_chat(nickname="Jonny")
@@ -173,7 +174,7 @@ def test_an_interrupted_restore_leaves_with_without_a_thread(wire, service, erro
         assert again.state == "polling"
 
 
-def test_an_interrupted_end_is_an_end(wire, service):
+def test_interrupted_end_ends_the_chat(wire, service):
     with service(wire(disconnect=interrupted(KeyboardInterrupt))) as chat:
         chat.start_chat(nickname="Jonny")
         with pytest.raises(KeyboardInterrupt):
@@ -181,7 +182,7 @@ def test_an_interrupted_end_is_an_end(wire, service):
         assert chat.state == "ended"
 
 
-def test_an_interrupted_send_leaves_the_chat_as_it_was(wire, service, eventually):
+def test_interrupted_send_keeps_the_chat_polling(wire, service, eventually):
     transport = wire(send=interrupted(KeyboardInterrupt))
     with service(transport) as chat:
         chat.start_chat(nickname="Jonny")
@@ -193,7 +194,7 @@ def test_an_interrupted_send_leaves_the_chat_as_it_was(wire, service, eventually
 
 
 @pytest.mark.parametrize("error", [RuntimeError, SystemExit, RecursionError])
-def test_whatever_a_transport_raises_in_a_poll_polling_goes_on(wire, service, eventually, error):
+def test_transport_exception_in_a_poll_keeps_polling(wire, service, eventually, error):
     transport = wire(refresh=interrupted(error))
     with service(transport) as chat:
         chat.start_chat(nickname="Jonny")
@@ -205,9 +206,9 @@ def test_whatever_a_transport_raises_in_a_poll_polling_goes_on(wire, service, ev
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
-def test_a_preprocessor_that_raises_does_not_end_the_polling(wire, service, said, eventually, error):
+def test_raising_preprocessor_keeps_polling(wire, service, v2_message, eventually, error):
     transport = wire()
-    transport.operations["refresh"] = lambda request: {"messages": [said(transport.count("refresh"), "hi")]}
+    transport.operations["refresh"] = lambda request: {"messages": [v2_message(transport.count("refresh"), "hi")]}
 
     def preprocessor(message):
         raise error("broken")
@@ -233,8 +234,8 @@ class BrokenStore:
         raise self.error
 
 
-@pytest.mark.parametrize("error", [OSError("disk on fire"), KeyError("redis")])
-def test_whatever_a_store_raises_the_chat_goes_on_and_it_is_logged_once(wire, service, eventually, error, caplog):
+@pytest.mark.parametrize("error", [OSError("disk failure"), KeyError("redis")])
+def test_store_exception_is_logged_once_and_chat_continues(wire, service, eventually, error, caplog):
     transport = wire()
     with service(transport, store=BrokenStore(error)) as chat:
         chat.start_chat(nickname="Jonny")
@@ -246,14 +247,15 @@ def test_whatever_a_store_raises_the_chat_goes_on_and_it_is_logged_once(wire, se
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
-def test_a_typing_preview_that_raises_does_not_end_the_polling(wire, service, eventually, error):
+def test_raising_typing_preview_keeps_polling(wire, service, eventually, error):
     class Box:
         type = "text"
-        broken = False
+        broken, raised = False, 0
 
         @property
         def value(self):
             if self.broken:
+                self.raised += 1
                 raise error("broken")
             return ""
 
@@ -262,16 +264,16 @@ def test_a_typing_preview_that_raises_does_not_end_the_polling(wire, service, ev
         chat.register_typing_preview_input(box)
         chat.start_chat(nickname="Jonny")
         box.broken = True
-        polls = transport.count("refresh")
-        threading.Event().wait(0.3)
+        eventually(lambda: box.raised >= 3)
         box.broken = False
+        polls = transport.count("refresh")
         eventually(lambda: transport.count("refresh") >= polls + 3)
         assert chat.state == "polling"
 
 
-# -- hostile answers ---------------------------------------------------------------------------------------------------
+# -- invalid answers ---------------------------------------------------------------------------------------------------
 
-HOSTILE = [
+INVALID_BODIES = [
     pytest.param(b"", id="nothing"),
     pytest.param(b"null", id="null"),
     pytest.param(b"[]", id="list"),
@@ -283,22 +285,22 @@ HOSTILE = [
 ]
 
 
-def polled_with(body, says, wire):
-    """Return what a peer says: the start and commands are answered well, every poll with a body."""
+def polled_with(body, replies, wire):
+    """Make a script that answers the start and all commands well, and every poll with the body."""
     good = wire().send(type("R", (), {"operation": "start"})()).body
 
-    def talk(server, connection):
+    def script(server, connection):
         while request := server.read(connection):
             polled = b"/refresh" in request.split(b"\r\n")[0]
-            connection.sendall(says.whole(body if polled else good))
+            connection.sendall(replies.whole(body if polled else good))
 
-    return talk
+    return script
 
 
-@pytest.mark.parametrize("body", HOSTILE)
-def test_a_hostile_answer_to_a_poll_is_a_failed_poll(peer, says, http, service, wire, eventually, body):
-    """The start is answered well, every poll with the hostile body, over a socket."""
-    server = peer(polled_with(body, says, wire))
+@pytest.mark.parametrize("body", INVALID_BODIES)
+def test_invalid_answer_to_a_poll_is_a_failed_poll(peer, replies, http, service, wire, eventually, body):
+    """Answer the start well and every poll with the invalid body, over a socket."""
+    server = peer(polled_with(body, replies, wire))
     with service(http(server.url), config={"dataURL": server.url, "pollExceptionLimit": 1}) as chat:
         chat.start_chat(nickname="Jonny")
         eventually(lambda: chat.state == "offline")
@@ -307,9 +309,9 @@ def test_a_hostile_answer_to_a_poll_is_a_failed_poll(peer, says, http, service, 
         chat.end_chat()
 
 
-@pytest.mark.parametrize("body", HOSTILE)
-def test_a_hostile_answer_to_a_command_rejects_it(peer, says, wire, body):
-    server = peer(says.for_ever(says.whole(body)))
+@pytest.mark.parametrize("body", INVALID_BODIES)
+def test_invalid_answer_to_a_command_rejects_it(peer, replies, wire, body):
+    server = peer(replies.repeating(replies.whole(body)))
     with WebChatService({"dataURL": server.url}) as chat:
         with pytest.raises(CommandRejected) as caught:
             chat.start_chat(nickname="Jonny")
@@ -317,7 +319,7 @@ def test_a_hostile_answer_to_a_command_rejects_it(peer, says, wire, body):
         assert chat.state == "idle"
 
 
-ODD = [
+INVALID_MEMBERS = [
     pytest.param(b'{"statusCode":0,"messages":' + b'{"a":' * 100_000 + b"1" + b"}" * 100_001, id="deep objects"),
     pytest.param(b'{"statusCode":0,"chatId":"a","secureKey":"b","messages":[null]}', id="null message"),
     pytest.param(b'{"statusCode":0,"messages":[{"type":"Message","index":-1e30}]}', id="index"),
@@ -327,9 +329,9 @@ ODD = [
 ]
 
 
-@pytest.mark.parametrize("body", ODD)
-def test_a_hostile_member_of_an_answer_stops_no_poll(peer, says, http, service, wire, eventually, body):
-    server = peer(polled_with(body, says, wire))
+@pytest.mark.parametrize("body", INVALID_MEMBERS)
+def test_invalid_member_of_an_answer_keeps_polling(peer, replies, http, service, wire, eventually, body):
+    server = peer(polled_with(body, replies, wire))
     with service(http(server.url), config={"dataURL": server.url, "pollExceptionLimit": 1}) as chat:
         chat.start_chat(nickname="Jonny")
         polls = len(server.seen)

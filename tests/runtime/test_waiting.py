@@ -1,4 +1,4 @@
-"""Pull style: the reading position, and waiting that knows when it is in vain."""
+"""Test waiting for events: the reading position, and waits that cannot succeed."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ import threading
 
 import pytest
 
+from tests.limits import LONG
 from webchat_fsm import ChatClosed, HandlerWaitError, WaitTimeout
-from webchat_fsm.runtime.delivery import ChatEvent
+from webchat_fsm._core.effects import Delivered
+from webchat_fsm._runtime.delivery import ChatEvent
+from webchat_fsm._runtime.outcome import REMEMBERED, Receipts
 
 
 @pytest.fixture
@@ -28,7 +31,7 @@ def names(events) -> list[str]:
 # -- the reading position ----------------------------------------------------------------------------------------------
 
 
-def test_what_happened_between_two_calls_is_not_missed(chat):
+def test_event_between_two_waits_is_not_missed(chat):
     chat.start_chat(nickname="Jonny")
     assert chat.wait_for("started", 0.0).name == "started"
     chat.stop_poll()
@@ -37,14 +40,14 @@ def test_what_happened_between_two_calls_is_not_missed(chat):
     assert chat.wait_for("pollingStarted", 0.0).name == "pollingStarted"
 
 
-def test_the_position_starts_at_open(chat):
+def test_reading_position_starts_at_open(chat):
     assert chat.wait_for("ready", 0.0).name == "ready"
     chat.close()
     chat.open()
     assert names(chat.events(silence=0.0)) == ["ready"]
 
 
-def test_a_session_that_starts_moves_the_position_to_its_first_event(chat):
+def test_new_session_moves_the_reading_position(chat):
     chat.start_chat(nickname="Jonny")
     chat.end_chat()
     chat.start_chat(nickname="Jonny")
@@ -52,7 +55,15 @@ def test_a_session_that_starts_moves_the_position_to_its_first_event(chat):
     assert "ended" not in names(chat.events(silence=0.0))
 
 
-def test_an_event_is_given_out_once_and_takes_those_before_it_along(chat):
+def test_events_that_were_read_are_kept_no_longer(chat):
+    chat.start_chat(nickname="Jonny")
+    chat.wait_for("started", 0.0)
+    assert names(event for _, event in chat._engine.event_queue.after(0)) == ["pollingStarted"]
+    assert names(chat.events(silence=0.0)) == ["pollingStarted"]
+    assert chat._engine.event_queue.after(0) == []
+
+
+def test_event_is_read_once_and_skips_earlier_ones(chat):
     chat.start_chat(nickname="Jonny")
     chat.stop_poll()
     chat.wait_for("pollingStopped", 0.0)
@@ -62,16 +73,16 @@ def test_an_event_is_given_out_once_and_takes_those_before_it_along(chat):
         chat.wait_for("pollingStopped", 0.0)
 
 
-def test_what_where_refuses_stays_readable(chat):
+def test_event_rejected_by_where_stays_readable(chat):
     chat.start_chat(nickname="Jonny")
     with pytest.raises(WaitTimeout):
         chat.wait_for("started", 0.0, where=lambda event: False)
     assert chat.wait_for("started", 0.0).name == "started"
 
 
-def test_where_chooses_among_events(chat, transport, said):
+def test_wait_for_returns_the_event_selected_by_where(chat, transport, v2_message):
     numbers = iter(range(1, 100))
-    transport.operations["refresh"] = lambda request: {"messages": [said(n := next(numbers), f"text {n}")]}
+    transport.operations["refresh"] = lambda request: {"messages": [v2_message(n := next(numbers), f"text {n}")]}
     chat.start_chat(nickname="Jonny")
     event = chat.wait_for("messageReceived", 60.0, where=lambda event: event.data.messages[0].text == "text 5")
     assert event.data.messages[0].index == 5
@@ -87,39 +98,39 @@ def test_wait_for_and_events_share_one_position(chat):
 def test_ten_thousand_events_are_kept_for_a_reader(chat):
     chat.start_chat(nickname="Jonny")
     list(chat.events(silence=0.0))
-    outbox = chat._engine.outbox
+    event_queue = chat._engine.event_queue
     for number in range(12_000):
-        outbox.put(ChatEvent("error", number, 0.0))
-    outbox.drain()
+        event_queue.put(ChatEvent("error", number, 0.0))
+    event_queue.drain()
     assert [event.data for event in chat.events(silence=0.0)] == list(range(2_000, 12_000))
 
 
-def test_two_readers_in_threads_share_what_there_is_and_get_nothing_twice(wire, service, in_threads):
+def test_two_reading_threads_get_each_event_once(wire, service, in_threads):
     with service(wire()) as chat:
         chat.start_chat(nickname="Jonny")
-        outbox, read = chat._engine.outbox, []
+        event_queue, read = chat._engine.event_queue, []
         for number in range(2000):
-            outbox.put(ChatEvent("error", number, 0.0))
-        outbox.drain()
+            event_queue.put(ChatEvent("error", number, 0.0))
+        event_queue.drain()
         in_threads(*[lambda: read.extend(event.data for event in chat.events(silence=0.1))] * 4, join=True)
         numbers = [data for data in read if isinstance(data, int)]
         assert sorted(numbers) == list(range(2000))
 
 
-def test_an_event_that_two_threads_accept_at_once_goes_to_one_of_them(chat, in_threads):
+def test_event_accepted_by_two_threads_goes_to_one(chat, in_threads):
     chat.start_chat(nickname="Jonny")
     list(chat.events(silence=0.0))
-    outbox, given, meet = chat._engine.outbox, [], threading.Barrier(2, timeout=5.0)
+    event_queue, given, meet = chat._engine.event_queue, [], threading.Barrier(2, timeout=LONG)
     for number in range(2):
-        outbox.put(ChatEvent("error", number, 0.0))
-    outbox.drain()
+        event_queue.put(ChatEvent("error", number, 0.0))
+    event_queue.drain()
 
     def wait():
-        asked = []
+        tested = []
 
         def accept(event):
-            asked.append(event)
-            return len(asked) > 1 or meet.wait() >= 0
+            tested.append(event)
+            return len(tested) > 1 or meet.wait() >= 0
 
         given.append(chat.wait_for("error", 0.0, where=accept).data)
 
@@ -127,23 +138,23 @@ def test_an_event_that_two_threads_accept_at_once_goes_to_one_of_them(chat, in_t
     assert sorted(given) == [0, 1]
 
 
-# -- waiting in vain ---------------------------------------------------------------------------------------------------
+# -- waits that cannot succeed -----------------------------------------------------------------------------------------
 
 
-def test_what_does_not_come_in_time_is_a_timeout_error_that_names_it(chat):
+def test_wait_for_timeout_names_the_event(chat):
     chat.start_chat(nickname="Jonny")
-    told = r"agentConnected did not come within 2\.5 s; the state is polling"
-    with pytest.raises(TimeoutError, match=told) as caught:
+    message = r"agentConnected did not come within 2\.5 s; the state is polling"
+    with pytest.raises(TimeoutError, match=message) as caught:
         chat.wait_for("agentConnected", 2.5)
     assert isinstance(caught.value, WaitTimeout)
 
 
-def test_an_unknown_event_is_a_mistake(chat):
+def test_wait_for_an_unknown_event_raises_value_error(chat):
     with pytest.raises(ValueError, match="agentConnectd"):
         chat.wait_for("agentConnectd", 1.0)
 
 
-def test_what_cannot_come_after_the_end_is_told_at_once(chat, by_hand):
+def test_wait_for_an_impossible_event_raises_at_once(chat, by_hand):
     chat.start_chat(nickname="Jonny")
     chat.end_chat()
     before = by_hand.clock.now
@@ -152,7 +163,7 @@ def test_what_cannot_come_after_the_end_is_told_at_once(chat, by_hand):
     assert by_hand.clock.now == before
 
 
-def test_what_came_before_the_end_can_still_be_read_after_it(chat):
+def test_events_before_the_end_are_readable_after_it(chat):
     chat.start_chat(nickname="Jonny")
     chat.end_chat()
     assert chat.wait_for("started", 0.0).name == "started"
@@ -160,54 +171,54 @@ def test_what_came_before_the_end_can_still_be_read_after_it(chat):
 
 
 @pytest.mark.parametrize("name", ["started", "messageReceived", "ready"])
-def test_a_closed_service_has_nothing_to_wait_for(chat, name):
+def test_wait_on_a_closed_service_raises_chat_closed(chat, name):
     assert names(chat.events(silence=0.0)) == ["ready"]
     chat.close()
     with pytest.raises(ChatClosed):
         chat.wait_for(name, 3600.0)
 
 
-def test_after_the_end_a_new_start_can_be_awaited(wire, service, in_threads):
+def test_start_after_an_ended_chat_can_be_awaited(wire, service, in_threads):
     with service(wire()) as chat:
         chat.start_chat(nickname="Jonny")
-        chat.wait_for("started", 5.0)
+        chat.wait_for("started", LONG)
         chat.end_chat()
         heard = []
-        (waiting,) = in_threads(lambda: heard.append(chat.wait_for("started", 5.0)))
+        (waiting,) = in_threads(lambda: heard.append(chat.wait_for("started", LONG)))
         waiting.join(0.05)
         assert heard == []
         chat.start_chat(nickname="Jonny")
-        waiting.join(5.0)
+        waiting.join(LONG)
         assert names(heard) == ["started"]
 
 
-def test_events_end_after_ended(chat, transport, said):
-    transport.operations["refresh"] = lambda request: {"messages": [said(1, "bye")], "chatEnded": True}
+def test_events_end_after_ended(chat, transport, v2_message):
+    transport.operations["refresh"] = lambda request: {"messages": [v2_message(1, "bye")], "chatEnded": True}
     chat.start_chat(nickname="Jonny")
     heard = names(chat.events())
     assert heard == ["started", "pollingStarted", "messageReceived", "pollingStopped", "ended"]
     assert list(chat.events()) == []
 
 
-def test_events_end_after_a_silence(chat, by_hand):
+def test_events_end_after_the_silence_timeout(chat, by_hand):
     chat.start_chat(nickname="Jonny")
     before = by_hand.clock.now
     assert names(chat.events(silence=5.0)) == ["started", "pollingStarted"]
     assert by_hand.clock.now == pytest.approx(before + 5.0)
 
 
-def test_a_chat_without_timers_has_nothing_to_come_in_moved_time(chat, by_hand):
+def test_events_end_without_timers_in_manual_time(chat, by_hand):
     chat.start_chat(nickname="Jonny")
     chat.stop_poll()
     assert names(chat.events()) == ["started", "pollingStarted", "pollingStopped"]
 
 
-def test_waiting_moves_time_from_timer_to_timer(chat, transport, by_hand, said):
+def test_wait_moves_manual_time_from_timer_to_timer(chat, transport, by_hand, v2_message):
     moments = []
 
     def refresh(request):
         moments.append(by_hand.clock.now)
-        return {"messages": [said(1, "hi")] if len(moments) == 4 else []}
+        return {"messages": [v2_message(1, "hi")] if len(moments) == 4 else []}
 
     transport.operations["refresh"] = refresh
     chat.start_chat(nickname="Jonny")
@@ -220,7 +231,7 @@ def test_waiting_moves_time_from_timer_to_timer(chat, transport, by_hand, said):
 # -- inside handlers ---------------------------------------------------------------------------------------------------
 
 
-def test_waiting_inside_a_handler_is_refused_at_once(chat, stopwatch):
+def test_waiting_inside_a_handler_raises_at_once(chat, stopwatch):
     caught: list[str] = []
 
     def handler(event):
@@ -239,49 +250,49 @@ def test_waiting_inside_a_handler_is_refused_at_once(chat, stopwatch):
     assert stopwatch.soon
 
 
-def test_waiting_inside_a_preprocessor_is_refused_too(chat, transport, said, by_hand, caplog):
-    transport.operations["refresh"] = lambda request: {"messages": [said(1, "hi")]}
+def test_waiting_inside_a_preprocessor_raises(chat, transport, v2_message, by_hand, caplog):
+    transport.operations["refresh"] = lambda request: {"messages": [v2_message(1, "hi")]}
     chat.register_pre_processor(lambda message: chat.wait_for("ended", 60.0))
     chat.start_chat(nickname="Jonny")
     by_hand.run_due()
     assert "HandlerWaitError" in caplog.text
 
 
-def test_verify_session_inside_a_handler_does_not_wait_for_a_restore(chat, stopwatch):
-    told = []
-    chat.subscribe("started", lambda event: told.append(chat.verify_session()))
+def test_verify_session_in_a_handler_awaits_no_restore(chat, stopwatch):
+    results = []
+    chat.subscribe("started", lambda event: results.append(chat.verify_session()))
     chat.start_chat(nickname="Jonny")
-    assert told == [True]
+    assert results == [True]
 
 
 # -- on threads --------------------------------------------------------------------------------------------------------
 
 
-def test_waiting_on_threads_ends_as_the_event_comes(on_front, front, in_threads, stopwatch):
+def test_threaded_wait_ends_when_the_event_arrives(on_front, front, in_threads, stopwatch):
     with on_front() as chat:
         chat.start_chat(nickname="Jonny")
-        chat.wait_for("clientConnected", 5.0)
+        chat.wait_for("clientConnected", LONG)
         ann = front.server.agent("Ann")
         in_threads(lambda: (threading.Event().wait(0.1), ann.join()))
         stopwatch.restart()
-        assert chat.wait_for("agentConnected", 30.0).data.agents[2].name == "Ann"
+        assert chat.wait_for("agentConnected", LONG).data.agents[2].name == "Ann"
         assert stopwatch.soon
         with pytest.raises(WaitTimeout):
             chat.wait_for("supervisorConnected", 0.05)
 
 
-def test_a_receipt_is_delivered_when_its_message_has_come_back(on_front):
+def test_receipt_is_delivered_when_its_message_returns(on_front):
     with on_front() as chat:
         chat.start_chat(nickname="Jonny")
         receipt = chat.send_message("hello")
         assert receipt.status in ("sent", "delivered")
-        assert receipt.wait(5.0)
+        assert receipt.wait(LONG)
         assert receipt.status == "delivered"
         (mine,) = [one for one in chat.get_transcript().messages if one.text == "hello"]
         assert mine.index == receipt.index
 
 
-def test_a_receipt_whose_message_never_comes_back_stays_sent(chat):
+def test_receipt_without_a_returned_message_stays_sent(chat):
     chat.start_chat(nickname="Jonny")
     receipt = chat.send_message("lost")
     assert not receipt.wait(5.0)
@@ -289,12 +300,12 @@ def test_a_receipt_whose_message_never_comes_back_stays_sent(chat):
 
 
 @pytest.mark.parametrize("timeout", [float("nan"), -1.0])
-def test_a_timeout_that_is_none_is_over_at_once(service, wire, timeout):
+def test_wait_with_an_invalid_timeout_expires_at_once(service, wire, timeout):
     with service(wire()) as threaded, pytest.raises(WaitTimeout):
         threaded.wait_for("agentConnected", timeout)
 
 
-def test_a_wait_may_be_as_long_as_it_likes(service, wire, in_threads):
+def test_wait_accepts_an_unbounded_timeout(service, wire, in_threads):
     with service(wire()) as threaded:
         caught = []
 
@@ -305,5 +316,38 @@ def test_a_wait_may_be_as_long_as_it_likes(service, wire, in_threads):
 
         (thread,) = in_threads(wait)
         threaded.close()
-        thread.join(5.0)
+        thread.join(LONG)
         assert caught
+
+
+def test_settled_messages_are_remembered_for_late_receipts():
+    receipts = Receipts()
+    for ticket in range(REMEMBERED + 1):
+        receipts.settle(Delivered(ticket=ticket, index=ticket))
+    late = [receipts.add(ticket, "sent", lambda receipt, timeout: False) for ticket in (0, 1, REMEMBERED)]
+    assert [one.settled for one in late] == [False, True, True]  # the oldest is discarded, to bound the memory use
+
+
+def test_wait_of_a_receipt_returns_after_its_handlers(wire, service, in_threads, v2_message):
+    """The receipt is settled in the step of the poll, before the event of its message reaches the handlers."""
+    transport, entered, free = wire(), threading.Event(), threading.Event()
+    sent: list[str] = []
+    transport.operations["send"] = lambda request: sent.append("hi") or {}
+    transport.operations["refresh"] = lambda request: {"messages": [v2_message(2, "hi", kind="Client")] if sent else []}
+
+    def handle(event):
+        entered.set()
+        assert free.wait(LONG)
+
+    with service(transport) as chat:
+        chat.subscribe("messageReceived", handle)
+        chat.start_chat(nickname="Jonny")
+        receipt, returned = chat.send_message("hi"), []
+        (waiting,) = in_threads(lambda: returned.append(receipt.wait(LONG)))
+        assert entered.wait(LONG)
+        assert receipt.settled
+        waiting.join(0.1)
+        assert returned == []
+        free.set()
+        waiting.join(LONG)
+        assert returned == [True]

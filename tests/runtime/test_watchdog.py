@@ -1,4 +1,4 @@
-"""A chat that should poll and does not is seen, and set going again."""
+"""Test that a stalled poll is detected, reported and repeated."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from contextlib import contextmanager
 
 import pytest
 
+from tests.limits import LONG
 from webchat_fsm import ManualDriver, ThreadDriver, WebChatService
-from webchat_fsm.lifecycle.table import Transport
+from webchat_fsm.lifecycle._transports import Transport
 from webchat_fsm.server import ChatServer
 from webchat_fsm.testing import EmbeddedHttp, TestServer, Timeline
-from webchat_fsm.testing.bench import CONFIGS
+from webchat_fsm.testing._bench import CONFIGS
 
 
 class Offset:
-    """The real clock, ahead by as much as a test says."""
+    """Read the real clock plus an offset that the test sets."""
 
     def __init__(self, clock):
         self._clock, self.ahead = clock, 0.0
@@ -31,8 +32,8 @@ class Offset:
         return getattr(self._clock, name)
 
 
-class Losing:
-    """An `http=` whose polls never come back, or take their worker with them, as often as a test says."""
+class BlockingHttp:
+    """Block the next polls of an `http=`, as many as the test sets."""
 
     def __init__(self, inner):
         self._inner = inner
@@ -47,7 +48,7 @@ class Losing:
             if self.hang:
                 self.hang -= 1
                 self.hanging.set()
-                self.free.wait(20.0)
+                self.free.wait(LONG)
         return self._inner.send(request)
 
     def cut(self):
@@ -59,12 +60,14 @@ class Losing:
 
 
 @contextmanager
-def chatting(transport: Transport = Transport.V2) -> Iterator[tuple[WebChatService, Losing, ThreadDriver, ChatServer]]:
-    """A chat in threads of its own, on a clock that can be moved."""
+def running_chat(
+    transport: Transport = Transport.V2,
+) -> Iterator[tuple[WebChatService, BlockingHttp, ThreadDriver, ChatServer]]:
+    """Run a chat on threads of its own, with a clock that the test can move."""
     driver = ThreadDriver()
     driver.clock = Offset(driver.clock)
     server = ChatServer()
-    http = Losing(EmbeddedHttp(server, driver.clock))
+    http = BlockingHttp(EmbeddedHttp(server, driver.clock))
     config = {**CONFIGS[transport], "pollRateMin": 100, "pollRateMax": 100, "pollRate": 100}
     chat = WebChatService(config, http=http, driver=driver)
     try:
@@ -76,16 +79,16 @@ def chatting(transport: Transport = Transport.V2) -> Iterator[tuple[WebChatServi
         driver.close()
 
 
-def test_a_poll_that_hangs_is_given_up_and_read_when_late(eventually):
-    with chatting() as (chat, http, driver, server):
+def test_stalled_poll_is_repeated_and_its_late_answer_read(eventually):
+    with running_chat() as (chat, http, driver, server):
         agent = server.agent("Ann").join()
         http.hang = 1
-        assert http.hanging.wait(10.0)
+        assert http.hanging.wait(LONG)
         assert chat.health().stalled is None
         driver.clock.ahead = 600.0
         assert chat.health().stalled > 500
         polls = http.polls
-        driver.look()
+        driver.check_stalled()
         eventually(lambda: http.polls > polls)
         assert chat.health().stalled is None
         agent.say("while it hung")
@@ -97,24 +100,24 @@ def test_a_poll_that_hangs_is_given_up_and_read_when_late(eventually):
         assert chat.state == "polling"
 
 
-def test_a_poll_whose_worker_was_lost_is_made_again(eventually, monkeypatch):
-    with chatting() as (chat, http, driver, _server):
+def test_poll_is_repeated_after_its_worker_is_lost(eventually, monkeypatch):
+    with running_chat() as (chat, http, driver, _server):
         engine, lost = chat._engine, threading.Event()
-        run_timer = engine.run_timer
+        begin_timer = engine._begin_timer
 
-        def lose(timer):
+        def lose(_, timer):
             if not lost.is_set():
                 lost.set()
                 raise SystemExit("the worker is lost")
-            return run_timer(timer)
+            return begin_timer(timer)
 
-        monkeypatch.setattr(engine, "run_timer", lose)
-        assert lost.wait(10.0)
+        monkeypatch.setattr(type(engine), "_begin_timer", lose)
+        assert lost.wait(LONG)
         eventually(lambda: not engine.timers())
         driver.clock.ahead = 600.0
         assert chat.health().stalled > 500
         polls = http.polls
-        driver.look()
+        driver.check_stalled()
         eventually(lambda: http.polls > polls + 1)
         assert chat.health().stalled is None
 
@@ -123,28 +126,27 @@ def texts(chat):
     return [message.text for message in chat.get_transcript().messages if message.type == "Message"]
 
 
-def test_the_time_keeper_looks_by_itself(eventually):
-    with chatting() as (_chat, http, driver, _):
+def test_time_keeper_checks_for_stalls(eventually):
+    with running_chat() as (_chat, http, driver, _):
         http.hang = 1
-        assert http.hanging.wait(10.0)
+        assert http.hanging.wait(LONG)
         polls = http.polls
         driver.clock.ahead = 600.0
         driver._look_at = 0.0
-        with driver._mutex:
-            driver._changed.notify_all()
+        driver._parked.wake()
         eventually(lambda: http.polls > polls)
 
 
-def test_a_look_costs_a_healthy_chat_nothing():
-    with chatting() as (chat, _http, driver, _):
+def test_stall_check_does_not_change_a_healthy_chat():
+    with running_chat() as (chat, _http, driver, _):
         for _ in range(100):
-            driver.look()
+            driver.check_stalled()
         assert len(driver._heap) <= 2
         assert chat.health().stalled is None
 
 
 @pytest.mark.parametrize("transport", Transport)
-def test_nothing_stalls_in_virtual_time(transport):
+def test_no_chat_stalls_in_virtual_time(transport):
     timeline = Timeline()
     server = TestServer(timeline)
     chat = server.client(transport)
@@ -169,22 +171,22 @@ def test_poll_is_overdue_after_deadline_and_pause_only():
     timeline.advance(200)  # the pause that the server asked for is a timer that is pending
     assert chat.health().stalled is None
     timeline.advance(60)
-    chat._engine.take_due(timeline.clock.timer() + 5)  # the job is thrown away
-    timeline.advance(5 + 2 + 3 + 4)  # as it was taken, the deadline, the longest pause, and not quite the slack
+    chat._engine.take_due(timeline.clock.timer() + 5)  # the job is discarded
+    timeline.advance(5 + 2 + 3 + 4)  # the time of the job, the deadline, the longest pause, and less than the slack
     assert chat.health().stalled is None
     timeline.advance(2)
     assert chat.health().stalled is not None
     chat.close()
 
 
-def test_a_manual_driver_shows_what_has_stalled():
+def test_health_reports_a_stall_on_a_manual_driver():
     timeline = Timeline()
     chat = TestServer(timeline).client()
     assert isinstance(timeline.driver, ManualDriver)
     chat.open()
     chat.start_chat(nickname="Jonny")
     timeline.advance(1)
-    chat._engine.take_due(timeline.clock.timer() + 100)  # the jobs are thrown away
+    chat._engine.take_due(timeline.clock.timer() + 100)  # the jobs are discarded
     timeline.advance(1000)
     assert chat.health().stalled > 600
     assert chat.step()

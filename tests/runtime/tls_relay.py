@@ -1,4 +1,4 @@
-"""TLS in front of a plain port, as a proxy at the edge of a data centre ends it. Loopback only, threads of its own."""
+"""Terminate TLS in front of a plain port, as a reverse proxy does, on the loopback interface with own threads."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ import ssl
 import threading
 from contextlib import suppress
 
+from tests.limits import LONG
+
 
 class TlsRelay:
-    """Listens under TLS, and passes what comes on to a plain port of this machine."""
+    """Accept TLS connections and relay their bytes to and from a plain port on the loopback interface."""
 
     def __init__(self, port: int, context: ssl.SSLContext) -> None:
         self._target, self._context = port, context
@@ -38,7 +40,7 @@ class TlsRelay:
                 back = threading.Thread(target=self._pump, args=(inner, outer), name="relay", daemon=True)
                 back.start()
                 self._pump(outer, inner)
-                back.join(10.0)
+                back.join(LONG)
                 self._open -= {inner, outer}
 
     def _pump(self, source: socket.socket, target: socket.socket) -> None:
@@ -49,7 +51,7 @@ class TlsRelay:
             socket.socket.shutdown(target, socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """Hang up on all, and end the threads."""
+        """Close all connections and end the threads."""
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
@@ -57,4 +59,4 @@ class TlsRelay:
             with suppress(OSError):
                 socket.socket.shutdown(one, socket.SHUT_RDWR)
         for thread in self._threads:
-            thread.join(5.0)
+            thread.join(LONG)

@@ -1,4 +1,4 @@
-"""A v2 client of a few lines, and servers to point it at."""
+"""Provide the fixtures of the server tests: a small v2 client, and servers that it sends its requests to."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 
 
 class Rest:
-    """One visitor, speaking REST to a server without sockets; `now` is moved by hand."""
+    """Send the REST requests of one visitor to a server without sockets; a test sets the time by `now`."""
 
     def __init__(self, server: ChatServer, now: float = 1000.0) -> None:
         self.server = server
@@ -64,7 +64,7 @@ def types_of(envelope) -> list[str]:
 
 @pytest.fixture
 def visit():
-    """Make a visitor to a new server with these options."""
+    """Return a maker of visitors, each to a new server with these options."""
 
     def make(**options: object) -> Rest:
         return Rest(ChatServer(ServerOptions(**options)))
@@ -74,10 +74,10 @@ def visit():
 
 @pytest.fixture
 def visitor(visit) -> Rest:
-    """A visitor whose chat has begun, on a server with default options."""
-    someone = visit()
-    someone.start()
-    return someone
+    """Return a visitor whose chat has started, on a server with default options."""
+    started = visit()
+    started.start()
+    return started
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""A page in a real browser, served from another port, chats with the embedded server across origins."""
+"""Check a page in a real browser, served from another port, that chats with the embedded server."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from tests.limits import LONG
 from tests.needs import find
 from webchat_fsm.server import ChatServer
 from webchat_fsm.server.front import HttpFront
@@ -57,7 +58,7 @@ async function v3(base) {
 
 
 class QuietFiles(SimpleHTTPRequestHandler):
-    """Serves the page; what it serves is nobody's business."""
+    """Serves the page and writes no log."""
 
     def log_message(self, *given):
         pass
@@ -65,7 +66,7 @@ class QuietFiles(SimpleHTTPRequestHandler):
 
 @pytest.fixture
 def page(tmp_path):
-    """Serves a page from a port of its own; gives its folder and its address."""
+    """Serve a page from a port of its own; yield its folder and its URL."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(QuietFiles, directory=tmp_path))
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
@@ -76,13 +77,13 @@ def page(tmp_path):
 
 
 @pytest.mark.needs("chromium")
-def test_a_page_of_another_origin_chats_over_v2_and_v3(page, tmp_path):
+def test_cross_origin_page_chats_over_v2_and_v3(page, tmp_path):
     folder, address = page
     with HttpFront(ChatServer()) as front:
         urls = f"<script>const V2 = {front.data_url('web')!r}, V3 = {front.sessions_url!r};</script>"
         (folder / "page.html").write_text(urls + PAGE, encoding="utf-8")
         profile = f"--user-data-dir={tmp_path / 'profile'}"
-        run = subprocess.run([find("chromium"), *FLAGS, profile, address], capture_output=True, text=True, timeout=50)
+        run = subprocess.run([find("chromium"), *FLAGS, profile, address], capture_output=True, text=True, timeout=LONG)
     found = re.search("RESULT(.*)END</pre>", run.stdout)
     assert found, run.stdout + run.stderr
     said = json.loads(found[1].replace("&amp;", "&"))

@@ -1,4 +1,4 @@
-"""What goes wrong on demand, and what happens all the same."""
+"""Check the faults of the embedded server: their responses, their effects and their validation."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import pytest
 from msgspec import UNSET
 
 from webchat_fsm.server import Fault, HttpRequest
-from webchat_fsm.server.faults import changed, steps
+from webchat_fsm.server._faults import changed, steps
 
 
-def test_status_1_for_so_many_refreshes_and_then_all_is_well(visitor):
+def test_status_1_fault_hits_given_number_of_refreshes(visitor):
     visitor.server.faults.add(operation="refresh", server_status=1, times=2)
     assert [visitor.refresh()["statusCode"] for _ in range(3)] == [1, 1, 0]
     assert len(visitor.server.faults) == 0
 
 
-def test_a_status_1_envelope_is_complete_carries_nothing_and_loses_nothing(visitor):
+def test_status_1_envelope_is_complete_and_loses_nothing(visitor):
     visitor.call("send", message="hi")
     visitor.server.faults.add(operation="refresh", server_status=1)
     envelope = visitor.refresh(2)
@@ -28,7 +28,7 @@ def test_a_status_1_envelope_is_complete_carries_nothing_and_loses_nothing(visit
     assert len(visitor.refresh(envelope["nextPosition"])["messages"]) == 1
 
 
-def test_status_2_comes_with_249_unless_another_error_is_named(visitor):
+def test_status_2_fault_has_code_249_unless_errors_are_given(visitor):
     visitor.server.faults.add(server_status=2, chat_ended=True)
     visitor.server.faults.add(server_status=2, errors=((240, "not now"),))
     first, second = visitor.refresh(), visitor.refresh()
@@ -36,7 +36,7 @@ def test_status_2_comes_with_249_unless_another_error_is_named(visitor):
     assert (second["chatEnded"], second["errors"]) == (False, [{"code": 240, "advice": "not now"}])
 
 
-def test_a_start_can_be_refused(visit):
+def test_start_fault_refuses_start_without_chat(visit):
     visitor = visit()
     visitor.server.faults.add(operation="start", http_status=400, errors=(240,))
     answer = visitor.post("/genesys/2/chat/x", {"nickname": "Jonny"})
@@ -44,13 +44,13 @@ def test_a_start_can_be_refused(visit):
     assert visitor.server.chats == []
 
 
-def test_an_http_status_without_errors_has_an_empty_object(visitor):
+def test_http_status_fault_without_errors_has_empty_object(visitor):
     visitor.server.faults.add(http_status=503, retry_after=7)
     answer = visitor.ask("refresh")
     assert (answer.status, answer.json(), answer.headers["retry-after"]) == (503, {}, "7")
 
 
-def test_a_body_of_its_own(visitor):
+def test_body_fault_replaces_response_body(visitor):
     visitor.server.faults.add(http_status=403, body=b"<html>Forbidden</html>")
     answer = visitor.ask("refresh")
     assert (answer.status, answer.body) == (403, b"<html>Forbidden</html>")
@@ -70,7 +70,7 @@ def test_a_body_of_its_own(visitor):
         ({"duplicate": True}, "whole", True),
     ],
 )
-def test_whether_a_message_arrives_although_its_answer_is_spoilt(visitor, fault, fate, arrives):
+def test_message_arrival_under_fault_follows_takes_effect(visitor, fault, fate, arrives):
     visitor.server.faults.add(operation="send", **fault)
     answer = visitor.ask("send", message="hi")
     assert answer.fate == fate
@@ -78,7 +78,7 @@ def test_whether_a_message_arrives_although_its_answer_is_spoilt(visitor, fault,
     assert len(visitor.refresh(2)["messages"]) == arrives
 
 
-def test_messages_double_and_in_reverse(visitor):
+def test_duplicate_and_reorder_fault_changes_messages_once(visitor):
     visitor.call("send", message="one")
     visitor.server.faults.add(duplicate=True, reorder=True)
     assert [message["index"] for message in visitor.refresh()["messages"]] == [2, 2, 1, 1]
@@ -106,19 +106,19 @@ TREE = {"a": {"b": [{"c": 1}, {"c": 2}]}, "messages": []}
         ("$.a.b[0].c.d", 1, TREE),
     ],
 )
-def test_a_member_is_replaced_removed_or_added_and_nothing_else(path, value, expected):
+def test_member_change_leaves_all_other_members(path, value, expected):
     before = copy.deepcopy(TREE)
     assert changed(TREE, steps(path), value) == expected
     assert before == TREE
 
 
-def test_a_member_of_each_pushed_envelope_is_replaced():
+def test_member_change_applies_to_pushed_envelopes_only():
     pushed = {"channel": "/service/chatV2/x", "data": {"alias": "117"}}
     reply = {"channel": "/meta/connect", "alias": "kept"}
     assert changed([pushed, reply], steps("$.alias"), 1) == [{**pushed, "data": {"alias": 1}}, reply]
 
 
-def test_a_member_of_an_answer_is_spoilt_so_many_times(visitor):
+def test_member_fault_changes_given_number_of_responses(visitor):
     visitor.call("send", message="one")
     visitor.server.faults.add(operation="refresh", member="$.messages[1].text", value=None, times=2)
     visitor.server.faults.add(operation="refresh", member="$.messages[0].from.nickname", remove=True)
@@ -127,7 +127,7 @@ def test_a_member_of_an_answer_is_spoilt_so_many_times(visitor):
     assert ["nickname" in envelope["messages"][0]["from"] for envelope in envelopes] == [True, True, False, True]
 
 
-def test_members_of_one_planned_request_are_all_spoilt(visitor):
+def test_planned_member_faults_all_apply_to_one_request(visitor):
     request = HttpRequest.of("POST", "/genesys/2/chat/x", {}, b"nickname=Jonny")
     planned = [Fault(member="$.alias", value=117), Fault(member="$.userId", remove=True), Fault(delay=1)]
     answer = visitor.server.handle(request, planned=planned)
@@ -135,7 +135,7 @@ def test_members_of_one_planned_request_are_all_spoilt(visitor):
 
 
 @pytest.mark.parametrize(
-    ("fault", "told"),
+    ("fault", "message"),
     [
         ({"member": "messages[0]", "value": 1}, r"member: expected a path such as '\$.messages\[1\].text', got 'mess"),
         ({"member": "$", "value": 1}, "member: expected a path"),
@@ -151,46 +151,46 @@ def test_members_of_one_planned_request_are_all_spoilt(visitor):
         ({"member": "$.a", "value": object()}, r"value: expected a JSON value, got object \("),
     ],
 )
-def test_a_change_of_a_member_that_cannot_be_is_a_mistake(visitor, fault, told):
-    with pytest.raises(ValueError, match=told):
+def test_invalid_member_change_is_rejected(visitor, fault, message):
+    with pytest.raises(ValueError, match=message):
         visitor.server.faults.add(**fault)
 
 
-def test_skip_lets_some_pass_and_other_operations_do_not_count(visitor):
+def test_skip_counts_requests_of_the_operation_only(visitor):
     visitor.server.faults.add(operation="refresh", server_status=1, skip=1)
     visitor.call("send", message="hi")
     assert [visitor.refresh()["statusCode"] for _ in range(3)] == [0, 1, 0]
 
 
-def test_a_fault_of_another_dialect_does_not_hit(visitor):
+def test_fault_of_other_dialect_is_not_applied(visitor):
     visitor.server.faults.add(dialect="v3", server_status=1)
     assert visitor.refresh()["statusCode"] == 0
 
 
-def test_faults_can_be_called_off(visitor):
+def test_cleared_faults_are_not_applied(visitor):
     visitor.server.faults.add(drop=True, times=99)
     visitor.server.faults.clear()
     assert visitor.ask("refresh").fate == "whole"
 
 
 @pytest.mark.parametrize("fault", [{}, {"operation": "send", "times": 2}])
-def test_a_fault_in_which_nothing_goes_wrong_is_a_mistake(visitor, fault):
+def test_fault_without_effect_raises_value_error(visitor, fault):
     with pytest.raises(ValueError, match="goes wrong"):
         visitor.server.faults.add(**fault)
 
 
-def test_a_fault_in_an_operation_that_does_not_exist_is_a_mistake(visitor):
+def test_fault_in_unknown_operation_is_rejected(visitor):
     with pytest.raises(ValueError, match="'refesh'; did you mean 'refresh'"):
         visitor.server.faults.add(operation="refesh", drop=True)
 
 
-def test_a_misspelt_fault_is_a_mistake(visitor):
+def test_unknown_fault_name_raises_type_error(visitor):
     with pytest.raises(TypeError, match="a fault has no 'server_statos'; did you mean 'server_status'"):
         visitor.server.faults.add(operation="send", server_statos=1)
 
 
 @pytest.mark.parametrize(
-    ("fault", "told"),
+    ("fault", "message"),
     [
         ({"drop": True, "times": 0}, "times: expected int >= 1, got 0"),
         ({"drop": True, "times": True}, "times: expected int, got True"),
@@ -204,13 +204,13 @@ def test_a_misspelt_fault_is_a_mistake(visitor):
         ({"http_status": 429, "retry_after": "soon"}, "retry_after: expected int"),
     ],
 )
-def test_a_value_that_cannot_be_is_a_mistake_before_any_request(visitor, fault, told):
-    with pytest.raises(ValueError, match=told):
+def test_invalid_fault_value_raises_before_any_request(visitor, fault, message):
+    with pytest.raises(ValueError, match=message):
         visitor.server.faults.add(**fault)
     assert visitor.ask("refresh").fate == "whole"
 
 
-def test_a_fault_can_be_planned_for_one_request_alone(visitor):
+def test_planned_fault_applies_to_its_request_only(visitor):
     request = HttpRequest.of("POST", "/genesys/2/chat/x", {}, b"nickname=Jonny")
     visitor.server.faults.add(http_status=503)
     planned = [Fault(drop=True), Fault(http_status=400)]

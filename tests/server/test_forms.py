@@ -1,4 +1,4 @@
-"""Bodies as clients really write them."""
+"""Check the reading of request bodies: forms, JSON and multipart, as clients write them."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import sys
 
 import pytest
 
-from webchat_fsm.server import HttpRequest, Upload
-from webchat_fsm.server.forms import MissingExtraError, UnreadableBodyError, fields_of, read_fields, text_of
+from webchat_fsm._errors import MissingExtraError
+from webchat_fsm.server import HttpRequest, UploadedFile
+from webchat_fsm.server._http import UnreadableBodyError, fields_of, read_fields, text_of
 
 
 def read(body: bytes, kind: str = "application/x-www-form-urlencoded", query: str = "", **options: bool):
@@ -35,41 +36,41 @@ def read(body: bytes, kind: str = "application/x-www-form-urlencoded", query: st
         (b"flag", {"flag": ""}),
     ],
 )
-def test_urlencoded(body, fields):
+def test_urlencoded_body_becomes_fields(body, fields):
     assert read(body) == fields
 
 
 @pytest.mark.parametrize("kind", ["", "text/plain;charset=UTF-8", "application/octet-stream"])
-def test_a_form_without_its_proper_type_is_still_a_form(kind):
+def test_form_with_other_content_type_is_read(kind):
     assert read(b"message=hi", kind) == {"message": "hi"}
 
 
-def test_json_is_the_same_as_a_form():
+def test_json_body_equals_form_body():
     form = read(b"operationId=1&data[type]=Text&data[text]=Hi")
     assert read(b'{"operationId":"1","data":{"type":"Text","text":"Hi"}}', "application/json;charset=utf-8") == form
 
 
 @pytest.mark.parametrize("body", [b"{", b"[1]", b"\xff"])
-def test_json_that_is_none_or_no_object_is_a_400(body):
+def test_invalid_json_or_non_object_is_400(body):
     with pytest.raises(UnreadableBodyError) as caught:
         read(body, "application/json")
     assert caught.value.status == 400
 
 
-def test_the_query_counts_and_an_empty_one_yields_to_the_body():
+def test_query_fields_yield_to_body_where_empty():
     assert read(b"a=1&c=3", query="a=&b=2") == {"a": "1", "b": "2", "c": "3"}
 
 
-def test_multipart_with_a_file_and_nested_names(make_multipart):
+def test_multipart_with_file_and_nested_names_is_read(make_multipart):
     body, kind = make_multipart({"secureKey": "k", "userData[a]": "b"}, {"file": ("ä.png", b"\r\n--x\x00")})
     assert read(body, kind) == {
         "secureKey": "k",
         "userData": {"a": "b"},
-        "file": Upload("ä.png", "image/png", b"\r\n--x\x00"),
+        "file": UploadedFile("ä.png", "image/png", b"\r\n--x\x00"),
     }
 
 
-def test_a_large_file_arrives_whole(make_multipart):
+def test_large_file_is_read_whole(make_multipart):
     content = bytes(range(256)) * 8192
     body, kind = make_multipart({}, {"file": ("a.bin", content)})
     assert read(body, kind)["file"].content == content
@@ -83,13 +84,13 @@ def test_a_large_file_arrives_whole(make_multipart):
         (b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\ntorn', "multipart/form-data; boundary=x"),
     ],
 )
-def test_broken_multipart_is_a_400(body, kind):
+def test_broken_multipart_is_400(body, kind):
     with pytest.raises(UnreadableBodyError) as caught:
         read(body, kind)
     assert caught.value.status == 400
 
 
-def test_sniffing_finds_the_boundary(make_multipart):
+def test_sniffing_finds_boundary_and_is_415_without(make_multipart):
     body, _ = make_multipart({"a": "1"}, {})
     assert read(body, sniff_multipart=True) == {"a": "1"}
     with pytest.raises(UnreadableBodyError) as caught:
@@ -97,18 +98,17 @@ def test_sniffing_finds_the_boundary(make_multipart):
     assert caught.value.status == 415
 
 
-def test_reading_fields_out_of_json_and_forms_alike():
+def test_field_texts_are_equal_for_json_and_forms():
     fields = {"n": 3, "yes": True, "none": None, "group": {"a": 1}, "json": '{"b": 2}', "text": "x"}
     assert [text_of(fields, name) for name in ("n", "yes", "none", "text", "absent")] == ["3", "true", None, "x", None]
     assert fields_of(fields, "group") == {"a": 1}
     assert fields_of(fields, "json") == {"b": 2}
     assert fields_of(fields, "text") == {}
     assert fields_of({"odd": "{not json"}, "odd") == {}
-    assert text_of({"file": Upload("a.txt", "text/plain", b"x")}, "file") is None
+    assert text_of({"file": UploadedFile("a.txt", "text/plain", b"x")}, "file") is None
 
 
-def test_an_upload_without_the_package_that_reads_it_says_how_to_install_it(monkeypatch):
-    monkeypatch.delitem(sys.modules, "webchat_fsm.server.multiparts", raising=False)
+def test_upload_without_parser_names_install_command(monkeypatch):
     monkeypatch.setitem(sys.modules, "python_multipart", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'webchat-fsm\[server\]'"):
         read(b"--x--", "multipart/form-data; boundary=x")

@@ -1,4 +1,4 @@
-"""The front on a real socket of the loopback interface."""
+"""Check the HTTP front on a real socket of the loopback interface."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from urllib.parse import urlencode
 import pytest
 import urllib3
 
+from tests.limits import LONG
 from webchat_fsm.server import ChatServer, Script, Step
 from webchat_fsm.server.front import HttpFront
 
@@ -26,7 +27,7 @@ def front():
 
 @pytest.fixture
 def http():
-    with urllib3.PoolManager(retries=False, timeout=2.0) as pool:
+    with urllib3.PoolManager(retries=False, timeout=LONG) as pool:
         yield pool
 
 
@@ -35,7 +36,7 @@ def post(http, url, **fields):
     return http.request("POST", url, body=urlencode(fields), headers=kind)
 
 
-def test_a_chat_over_http(front, http):
+def test_chat_over_http_has_wall_clock_times_and_messages(front, http):
     started = post(http, front.data_url() + "/", nickname="Jonny").json()
     ids = {name: started[name] for name in ("secureKey", "userId", "alias")}
     assert abs(started["messages"][0]["utcTime"] - time.time() * 1000) < 5000
@@ -45,7 +46,7 @@ def test_a_chat_over_http(front, http):
     assert [message["type"] for message in refreshed.json()["messages"]] == ["ParticipantJoined", "Message"]
 
 
-def test_a_file_over_http(front, http):
+def test_file_uploaded_over_http_is_downloaded_whole(front, http):
     started = post(http, front.data_url(), nickname="Jonny").json()
     base = f"{front.data_url()}/{started['chatId']}"
     form = {"secureKey": started["secureKey"], "file": ("a b.png", b"\x89PNG", "image/png")}
@@ -54,7 +55,7 @@ def test_a_file_over_http(front, http):
     assert download.data == b"\x89PNG"
 
 
-def test_a_chunked_body_is_read(front, http):
+def test_chunked_body_is_read(front, http):
     def chunks():
         yield b"nick"
         yield b"name=Jonny"
@@ -64,7 +65,7 @@ def test_a_chunked_body_is_read(front, http):
     assert answer.json()["messages"][0]["from"]["nickname"] == "Jonny"
 
 
-def test_a_page_on_another_loopback_port_may_ask_and_read(front, http):
+def test_page_of_other_loopback_port_is_allowed_by_cors(front, http):
     asked = {
         "Origin": "http://localhost:8000",
         "Access-Control-Request-Method": "POST",
@@ -80,12 +81,12 @@ def test_a_page_on_another_loopback_port_may_ask_and_read(front, http):
         assert headers["access-control-allow-credentials"] == "true"
 
 
-def test_a_page_from_elsewhere_may_not_read(front, http):
+def test_page_of_foreign_origin_gets_no_cors_header(front, http):
     answer = http.request("POST", front.data_url(), headers={"Origin": "http://localhost.evil.example"}, body="x=1")
     assert "access-control-allow-origin" not in answer.headers
 
 
-def test_a_dropped_answer_is_no_answer(front, http):
+def test_dropped_response_closes_connection_without_chat(front, http):
     front.server.faults.add(drop=True)
     with pytest.raises(urllib3.exceptions.ProtocolError):
         post(http, front.data_url(), nickname="Jonny")
@@ -93,10 +94,10 @@ def test_a_dropped_answer_is_no_answer(front, http):
     assert len(front.server.chats) == 1
 
 
-def test_a_torn_answer_breaks_off_in_the_middle(front):
+def test_torn_response_is_shorter_than_content_length(front):
     front.server.faults.add(tear=True)
     host, port = front.url.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), timeout=2.0) as connection:
+    with socket.create_connection((host, int(port)), timeout=LONG) as connection:
         connection.sendall(b"POST /genesys/2/chat/x HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nnickname=J")
         received = b""
         while part := connection.recv(65536):
@@ -109,13 +110,13 @@ def test_a_torn_answer_breaks_off_in_the_middle(front):
     assert len(front.server.chats) == 1
 
 
-def test_a_torn_answer_is_an_incomplete_read_for_urllib3(front, http):
+def test_torn_response_raises_protocol_error_in_urllib3(front, http):
     front.server.faults.add(tear=True)
     with pytest.raises(urllib3.exceptions.ProtocolError):
         post(http, front.data_url(), nickname="Jonny")
 
 
-def test_many_threads_may_stop_it_at_once():
+def test_concurrent_stops_raise_nothing():
     for _ in range(20):
         front, faults = HttpFront(ChatServer()).start(), []
 
@@ -129,11 +130,11 @@ def test_many_threads_may_stop_it_at_once():
         for stopper in stoppers:
             stopper.start()
         for stopper in stoppers:
-            stopper.join(10.0)
+            stopper.join(LONG)
         assert faults == []
 
 
-def test_a_slow_answer_holds_up_nobody_else(front, http):
+def test_slow_answer_delays_no_other_request(front, http):
     front.server.faults.add(delay=60.0)
 
     def ask_slowly():
@@ -147,17 +148,17 @@ def test_a_slow_answer_holds_up_nobody_else(front, http):
     assert post(http, front.data_url(), nickname="Fast").status == 200
     assert slow.is_alive()
     front.stop()
-    slow.join(10.0)
+    slow.join(LONG)
     assert not slow.is_alive()
 
 
-def test_scripted_people_act_while_nobody_asks(http):
+def test_script_steps_run_without_requests(http):
     script = Script(cast={"Ann": "agent"}, steps=(Step(0.05, "Ann", "join"),))
     with HttpFront(ChatServer(script=script)) as front:
         post(http, front.data_url(), nickname="Jonny")
         joined = threading.Event()
         front.server.on_change(lambda: front.server.current_chat().attended and joined.set())
-        assert joined.wait(3.0)
+        assert joined.wait(LONG)
 
 
 def test_stopping_leaves_no_thread_and_no_port():
@@ -173,7 +174,7 @@ def test_stopping_leaves_no_thread_and_no_port():
         assert again.url.endswith(f":{port}")
 
 
-def test_a_taken_port_is_an_error_at_once(front):
+def test_used_port_raises_os_error_without_thread(front):
     port = int(front.url.rpartition(":")[2])
     before = threading.active_count()
     with pytest.raises(OSError, match="address already in use"):
@@ -181,7 +182,7 @@ def test_a_taken_port_is_an_error_at_once(front):
     assert threading.active_count() == before
 
 
-def test_a_front_starts_once(front):
+def test_second_start_raises_runtime_error(front):
     with pytest.raises(RuntimeError, match="already started"):
         front.start()
 
@@ -192,14 +193,14 @@ def test_keep_alive_connections_serve_many_requests(front, http):
     assert http.connection_from_url(front.url).num_connections == 1
 
 
-def test_many_visitors_and_an_agent_at_once(front, http):
-    """Eight visitors send into one chat while an agent speaks: no event is lost and no index is given twice."""
+def test_concurrent_senders_lose_no_event_or_index(front, http):
+    """Send from eight visitors and an agent to one chat: no event is lost and each index is unique."""
     started = post(http, front.data_url(), nickname="Jonny").json()
     url, key = f"{front.data_url()}/{started['chatId']}", started["secureKey"]
     ann = front.server.agent("Ann").join()
 
     def send_some(name: str) -> None:
-        with urllib3.PoolManager(retries=False, timeout=5.0) as own:
+        with urllib3.PoolManager(retries=False, timeout=LONG) as own:
             for number in range(10):
                 assert post(own, f"{url}/send", secureKey=key, message=f"{name}{number}").status == 200
 
@@ -209,13 +210,13 @@ def test_many_visitors_and_an_agent_at_once(front, http):
     for number in range(50):
         ann.say(f"Ann{number}")
     for visitor in visitors:
-        visitor.join(10.0)
+        visitor.join(LONG)
     messages = post(http, f"{url}/refresh", secureKey=key).json()["messages"]
     assert [message["index"] for message in messages] == list(range(1, 133))
     assert len({message["text"] for message in messages if "text" in message}) == 130
 
 
-def test_without_the_extra_the_front_says_what_to_install(monkeypatch):
+def test_import_without_aiohttp_names_install_command(monkeypatch):
     monkeypatch.setitem(sys.modules, "aiohttp", None)
     monkeypatch.delitem(sys.modules, "webchat_fsm.server.front")
     with pytest.raises(ModuleNotFoundError, match=r"needs aiohttp: pip install 'webchat-fsm\[server\]'"):

@@ -1,4 +1,4 @@
-"""Version 2 over REST, operation by operation."""
+"""Check GMS version 2 over REST, operation by operation."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ BASE = "/genesys/2/chat/customer-support"
 ENVELOPE = {"statusCode", "chatId", "userId", "secureKey", "alias", "chatEnded", "messages", "nextPosition"}
 
 
-def test_start_opens_a_chat_with_the_client_in_it(visit):
+def test_start_opens_chat_with_client_joined(visit):
     envelope = visit().start(nickname="Jonny", subject="product questions")
     assert set(envelope) == ENVELOPE
     assert envelope["statusCode"] == 0
@@ -29,11 +29,11 @@ def test_start_opens_a_chat_with_the_client_in_it(visit):
 
 
 @pytest.mark.parametrize("path", [BASE, BASE + "/", "/gms-chat/2/chat/x", "/2/chat/x", "/a/b/2/chat/x/"])
-def test_start_takes_a_trailing_slash_and_any_application_name(visit, path):
+def test_start_accepts_trailing_slash_and_any_application(visit, path):
     assert visit().post(path, {"nickname": "Jonny"}).json()["statusCode"] == 0
 
 
-def test_start_tolerates_the_empty_keys_and_literal_quotes_of_old_clients(visit):
+def test_start_accepts_empty_keys_and_literal_quotes(visit):
     visitor = visit()
     body = b"&alias=&secureKey=&userId=&nickname=Jonny&text=&userData%5B%22Reason%22%5D=none&userData[a][b]=c"
     assert visitor.post(BASE + "/", body=body).json()["statusCode"] == 0
@@ -49,7 +49,7 @@ def test_start_joins_first_and_last_name(visit):
     ("fields", "code"),
     [({"subject": "x"}, 161), ({"firstName": "First"}, 103), ({"lastName": "Last"}, 102), ({"nickname": "  "}, 161)],
 )
-def test_start_without_a_name_is_a_400_with_its_code(visit, fields, code):
+def test_start_without_name_is_400_with_code(visit, fields, code):
     visitor = visit()
     answer = visitor.post(BASE, fields)
     assert answer.status == 400
@@ -57,13 +57,13 @@ def test_start_without_a_name_is_a_400_with_its_code(visit, fields, code):
     assert visitor.server.chats == []
 
 
-def test_an_address_is_checked_only_on_demand(visit):
+def test_email_address_is_checked_only_if_configured(visit):
     odd = {"nickname": "Jonny", "emailAddress": "nowhere"}
     assert visit().post(BASE, odd).status == 200
     assert visit(check_email=True).post(BASE, odd).json()["errors"][0]["code"] == 364
 
 
-def test_a_sent_message_comes_back_with_the_next_refresh(visitor, types):
+def test_sent_message_is_returned_by_next_refresh(visitor, types):
     assert visitor.call("send", message="hi")["messages"] == []
     envelope = visitor.refresh(2)
     assert types(envelope) == ["Message"]
@@ -72,7 +72,7 @@ def test_a_sent_message_comes_back_with_the_next_refresh(visitor, types):
     assert envelope["nextPosition"] == 3
 
 
-def test_send_with_a_position_brings_the_transcript_from_there(visitor, types):
+def test_send_with_position_returns_transcript_from_there(visitor, types):
     assert types(visitor.call("send", message="hi", transcriptPosition=1)) == ["ParticipantJoined", "Message"]
 
 
@@ -95,7 +95,7 @@ def test_send_keeps_label_and_event_attributes(visitor):
         ("send", {"message": "hi", "eventAttributes": "{not json"}),
     ],
 )
-def test_a_missing_or_broken_parameter_is_a_400_with_code_100_and_changes_nothing(visitor, operation, fields):
+def test_missing_or_broken_parameter_is_400_with_code_100(visitor, operation, fields):
     answer = visitor.ask(operation, **fields)
     assert answer.status == 400
     assert answer.json()["errors"][0]["code"] == 100
@@ -106,7 +106,7 @@ def test_a_missing_or_broken_parameter_is_a_400_with_code_100_and_changes_nothin
     ("position", "indexes"),
     [(0, []), (None, [1, 2, 3]), (1, [1, 2, 3]), (3, [3]), (4, []), (-1, [3])],
 )
-def test_positions_of_refresh(visitor, position, indexes):
+def test_refresh_position_selects_messages(visitor, position, indexes):
     visitor.call("send", message="one")
     visitor.call("send", message="two")
     envelope = visitor.refresh(position)
@@ -114,11 +114,11 @@ def test_positions_of_refresh(visitor, position, indexes):
     assert envelope["nextPosition"] == 4
 
 
-def test_an_empty_position_counts_as_none(visitor, types):
+def test_empty_position_returns_whole_transcript(visitor, types):
     assert types(visitor.call("refresh", transcriptPosition="")) == ["ParticipantJoined"]
 
 
-def test_typing_has_indexes_of_its_own_and_may_carry_a_preview(visitor, types):
+def test_typing_event_has_preview_text_if_given(visitor, types):
     visitor.call("startTyping", message="he")
     visitor.call("stopTyping")
     envelope = visitor.refresh(2)
@@ -127,7 +127,7 @@ def test_typing_has_indexes_of_its_own_and_may_carry_a_preview(visitor, types):
     assert "text" not in envelope["messages"][1]
 
 
-def test_typing_can_be_left_out_of_a_refetch(visit, types):
+def test_typing_is_omitted_from_refetch_if_configured(visit, types):
     visitor = visit(typing_in_refetch=False)
     visitor.start()
     visitor.call("startTyping")
@@ -135,12 +135,12 @@ def test_typing_can_be_left_out_of_a_refetch(visit, types):
     assert types(visitor.refresh(2)) == ["TypingStarted"]
 
 
-def test_refresh_takes_the_typing_preview(visitor):
+def test_refresh_message_sets_typing_preview(visitor):
     visitor.call("refresh", transcriptPosition=2, message="I am wri")
     assert visitor.server.current_chat().draft == "I am wri"
 
 
-def test_a_url_a_new_name_and_a_notice_become_events(visitor, types):
+def test_url_nickname_and_notice_become_events(visitor, types):
     visitor.call("pushUrl", pushUrl="https://shop.example/a")
     visitor.call("updateNickname", nickname="Jon")
     visitor.call("customNotice", message="", eventAttributes='{"purpose":"survey"}')
@@ -153,14 +153,14 @@ def test_a_url_a_new_name_and_a_notice_become_events(visitor, types):
     assert notice["eventAttributes"] == {"purpose": "survey"}
 
 
-def test_user_data_is_merged_and_leaves_no_event(visitor):
+def test_user_data_is_merged_without_event(visitor):
     visitor.call("updateData", **{"userData[tier]": "gold", "userData[page]": "/a"})
     visitor.call("updateData", **{"userData[page]": "/b"})
     assert visitor.server.current_chat().user_data == {"tier": "gold", "page": "/b"}
     assert visitor.refresh(2)["messages"] == []
 
 
-def test_a_read_receipt_leaves_a_notice_unless_it_is_switched_off(visit, types):
+def test_read_receipt_adds_notice_unless_switched_off(visit, types):
     for switched_on, expected in ((True, ["Notice"]), (False, [])):
         visitor = visit(read_receipt_notice=switched_on)
         visitor.start()
@@ -169,7 +169,7 @@ def test_a_read_receipt_leaves_a_notice_unless_it_is_switched_off(visit, types):
         assert visitor.server.current_chat().read_position == 1
 
 
-def test_user_data_that_is_no_group_is_no_user_data(visitor):
+def test_user_data_that_is_no_group_is_ignored(visitor):
     visitor.call("updateData", userData="{not json")
     visitor.call("updateData", userData="flat")
     assert visitor.server.current_chat().user_data == {}
@@ -182,13 +182,13 @@ def test_structured_user_data_becomes_text_in_events(visitor):
     assert visitor.refresh(2)["messages"][0]["userData"] == {"n": "3", "deep": '{"a":[1]}'}
 
 
-def test_a_body_that_cannot_be_read_is_a_400_with_errors(visitor):
+def test_unreadable_body_is_400_with_errors(visitor):
     path, kind = f"{BASE}/{visitor.chat_id}/send", {"Content-Type": "application/json"}
     answer = visitor.post(path, body=b"{", headers=kind)
     assert (answer.status, answer.json()["errors"][0]["code"]) == (400, 400)
 
 
-def test_too_long_a_text_is_refused_with_204(visit):
+def test_too_long_text_is_400_with_code_204(visit):
     visitor = visit(max_message_length=3)
     visitor.start()
     visitor.call("send", message="abc")
@@ -197,17 +197,17 @@ def test_too_long_a_text_is_refused_with_204(visit):
         assert (answer.status, answer.json()["errors"][0]["code"]) == (400, 204)
 
 
-def test_disconnect_ends_the_chat(visitor, types):
+def test_disconnect_ends_chat_without_messages(visitor, types):
     envelope = visitor.call("disconnect")
     assert envelope["chatEnded"] is True
     assert envelope["messages"] == []
 
 
-def test_disconnect_with_a_position_brings_the_own_leaving(visitor, types):
+def test_disconnect_with_position_returns_own_leave(visitor, types):
     assert types(visitor.call("disconnect", transcriptPosition=2)) == ["ParticipantLeft"]
 
 
-def test_an_ended_chat_is_served_once_more_and_then_answers_249(visitor, types):
+def test_ended_chat_is_served_once_more_and_then_is_249(visitor, types):
     ann = visitor.server.agent("Ann")
     ann.join()
     ann.say("bye")
@@ -222,12 +222,12 @@ def test_an_ended_chat_is_served_once_more_and_then_answers_249(visitor, types):
         assert gone["errors"][0]["code"] == 249
 
 
-def test_sending_into_an_ended_chat_is_249_at_once(visitor):
+def test_send_to_ended_chat_is_249_at_once(visitor):
     visitor.server.end()
     assert visitor.call("send", message="hi", transcriptPosition=1)["errors"][0]["code"] == 249
 
 
-def test_a_wrong_key_is_answered_like_an_ended_chat_and_learns_nothing(visitor):
+def test_wrong_key_is_answered_like_ended_chat(visitor):
     right = visitor.ids["secureKey"]
     visitor.ids["secureKey"] = "wrong"
     answer = visitor.call("refresh")
@@ -236,7 +236,7 @@ def test_a_wrong_key_is_answered_like_an_ended_chat_and_learns_nothing(visitor):
     assert visitor.refresh()["statusCode"] == 0
 
 
-def test_a_wrong_key_can_throw_the_client_out(visit):
+def test_wrong_key_removes_client_if_configured(visit):
     visitor = visit(kick_on_wrong_key=True)
     visitor.start()
     right, visitor.ids["secureKey"] = visitor.ids["secureKey"], "wrong"
@@ -245,7 +245,7 @@ def test_a_wrong_key_can_throw_the_client_out(visit):
     assert visitor.refresh()["errors"][0]["code"] == 249
 
 
-def test_user_id_and_alias_matter_only_in_strict_mode(visit):
+def test_wrong_alias_is_refused_only_in_strict_mode(visit):
     for strict, status_code in ((False, 0), (True, 2)):
         visitor = visit(strict_ids=strict)
         visitor.start()
@@ -253,40 +253,40 @@ def test_user_id_and_alias_matter_only_in_strict_mode(visit):
         assert visitor.refresh()["statusCode"] == status_code
 
 
-def test_the_alias_can_change_during_a_chat(visitor):
+def test_rotated_alias_is_returned_by_refresh(visitor):
     assert visitor.server.rotate_alias("9999") == "9999"
     assert visitor.refresh()["alias"] == "9999"
 
 
-def test_an_unknown_service_is_a_404_without_a_body_or_a_400_with_306(visit):
+def test_unknown_service_is_404_or_400_with_code_306(visit):
     answer = visit(services=("other",)).post(BASE, {"nickname": "Jonny"})
     assert (answer.status, answer.body) == (404, b"")
     answer = visit(services=("other",), unknown_service_code=306).post(BASE, {"nickname": "Jonny"})
     assert (answer.status, answer.json()["errors"][0]["code"]) == (400, 306)
 
 
-def test_a_chat_belongs_to_its_service(visitor):
+def test_chat_at_other_service_has_status_2(visitor):
     answer = visitor.post(f"/genesys/2/chat/other/{visitor.chat_id}/refresh", visitor.ids)
     assert answer.json()["statusCode"] == 2
 
 
 @pytest.mark.parametrize("path", ["/", "/genesys/3/chat/x", BASE + "/1/nothing", BASE + "/1", BASE + "/1/file/2"])
-def test_what_does_not_exist_is_a_404(visit, path):
+def test_unknown_path_is_404(visit, path):
     assert visit().post(path, {"nickname": "Jonny"}).status == 404
 
 
-def test_every_operation_is_a_post(visitor):
+def test_get_request_is_405_with_allow_post(visitor):
     answer = visitor.server.handle(HttpRequest("GET", f"{BASE}/{visitor.chat_id}/refresh"), 1000.0)
     assert (answer.status, answer.headers["allow"]) == (405, "POST")
 
 
-def test_the_api_key_is_asked_for_only_where_one_is_set(visit):
+def test_missing_api_key_is_401_if_configured(visit):
     visitor = visit(apikey="k")
     assert visitor.post(BASE, {"nickname": "Jonny"}).status == 401
     assert visitor.post(BASE, {"nickname": "Jonny"}, headers={"ApiKey": "k"}).status == 200
 
 
-def test_two_chats_do_not_touch(visitor, rest_class):
+def test_two_chats_have_separate_messages_and_keys(visitor, rest_class):
     other = rest_class(visitor.server)
     other.start(nickname="Mia")
     other.call("send", message="from Mia")
@@ -294,7 +294,7 @@ def test_two_chats_do_not_touch(visitor, rest_class):
     assert len({chat.secure_key for chat in visitor.server.chats}) == 2
 
 
-def test_the_same_calls_give_the_same_bytes(visit):
+def test_same_calls_with_same_seed_return_same_bytes(visit):
     def story() -> list[bytes]:
         visitor = visit(seed=7)
         visitor.start()
@@ -306,7 +306,7 @@ def test_the_same_calls_give_the_same_bytes(visit):
 # Files
 
 
-def test_file_limits_are_strings_in_a_notice_without_index(visitor):
+def test_file_limits_are_strings_in_notice_without_index(visitor):
     notice = visitor.call("file/limits")["messages"][0]
     assert "index" not in notice
     assert (notice["type"], notice["text"]) == ("Notice", "file-client-cfg-get")
@@ -324,13 +324,13 @@ def test_file_limits_are_strings_in_a_notice_without_index(visitor):
     }
 
 
-def test_file_limits_take_a_multipart_body(visitor, make_multipart):
+def test_file_limits_accept_multipart_body(visitor, make_multipart):
     body, kind = make_multipart(visitor.ids, {})
     answer = visitor.post(f"{BASE}/{visitor.chat_id}/file/limits", body=body, headers={"Content-Type": kind})
     assert answer.json()["statusCode"] == 0
 
 
-def test_the_life_of_a_file(visitor, types):
+def test_file_is_uploaded_downloaded_and_deleted(visitor, types):
     uploaded = visitor.upload("a b.png", b"\x89PNG", **{"userData[file-description]": "a picture"}).json()
     file_id = uploaded["userData"]["file-id"]
     event = visitor.refresh(2)["messages"][0]
@@ -361,7 +361,7 @@ def test_the_life_of_a_file(visitor, types):
         ({"upload_needs_agent": True}, "a.png", b"x", 249, None),
     ],
 )
-def test_an_upload_beyond_the_limits_is_a_400(visit, options, name, content, code, advice):
+def test_upload_beyond_limits_is_400_with_code(visit, options, name, content, code, advice):
     visitor = visit(**options)
     visitor.start()
     answer = visitor.upload(name, content)
@@ -371,11 +371,11 @@ def test_an_upload_beyond_the_limits_is_a_400(visit, options, name, content, cod
     assert visitor.server.current_chat().files == {}
 
 
-def test_an_upload_without_a_file_misses_a_parameter(visitor):
+def test_upload_without_file_has_code_100(visitor):
     assert visitor.ask("file").json()["errors"][0]["code"] == 100
 
 
-def test_downloads_are_counted(visit):
+def test_downloads_are_counted_and_limited(visit):
     visitor = visit(download_attempts=1)
     visitor.start()
     file_id = visitor.upload("a.txt", b"x").json()["userData"]["file-id"]
@@ -384,7 +384,7 @@ def test_downloads_are_counted(visit):
     assert visitor.call("file/limits")["messages"][0]["userData"]["used-download-attempts"] == "1"
 
 
-def test_a_multipart_body_under_another_type_is_a_415_unless_it_may_be_sniffed(visit, make_multipart):
+def test_multipart_of_other_type_is_415_unless_sniffed(visit, make_multipart):
     for sniff, status in ((False, 415), (True, 200)):
         visitor = visit(sniff_multipart=sniff)
         visitor.start()
@@ -393,7 +393,7 @@ def test_a_multipart_body_under_another_type_is_a_415_unless_it_may_be_sniffed(v
         assert answer.status == status
 
 
-def test_the_log_knows_what_was_sent(visitor):
+def test_request_log_has_operation_fields_and_headers(visitor):
     visitor.post(f"{BASE}/{visitor.chat_id}/send?x=1", {**visitor.ids, "message": "hi"}, headers={"APIKey": "secret"})
     logged = visitor.server.requests[-1]
     assert (logged.dialect, logged.operation, logged.method, logged.time) == ("v2", "send", "POST", 1000.0)

@@ -1,4 +1,4 @@
-"""Version 3, endpoint by endpoint."""
+"""Check version 3 of the embedded server, endpoint by endpoint."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SESSIONS = "/nexus/v3/chat/sessions"
 
 
 class Page:
-    """One page of a customer, speaking v3 to a server without sockets."""
+    """Send the v3 requests of one customer's page to a server without sockets."""
 
     def __init__(self, server: ChatServer, now: float = 1_710_000_000.0) -> None:
         self.server = server
@@ -69,12 +69,12 @@ def open_page():
 
 @pytest.fixture
 def page(open_page):
-    someone = open_page()
-    someone.start()
-    return someone
+    started = open_page()
+    started.start()
+    return started
 
 
-def test_create_answers_with_a_token_that_names_session_transport_and_participant(open_page):
+def test_create_returns_token_with_all_three_ids(open_page):
     page = open_page()
     answer = page.start(nickname="Jonny", firstName="Jon", subject="questions")
     assert answer["status"]["code"] == "SUCCESS"
@@ -89,7 +89,7 @@ def test_create_answers_with_a_token_that_names_session_transport_and_participan
     assert page.entity["createdAt"] == "2024-03-09T16:00:00.000Z"
 
 
-def test_the_first_poll_brings_the_customers_joining(open_page):
+def test_first_poll_returns_join_of_customer(open_page):
     page = open_page()
     page.start(firstName="Jon", lastName="Smith")
     data = page.poll()
@@ -110,7 +110,7 @@ def test_the_first_poll_brings_the_customers_joining(open_page):
     ]
 
 
-def test_a_number_in_a_json_body_counts_as_the_text_that_a_form_would_have_held(open_page):
+def test_json_number_is_read_as_text(open_page):
     page = open_page()
     assert page.ask("POST", SESSIONS, json_body={"data": {"endpoint": "e", "nickname": 5}}).status == 200
     assert page.server.chats[-1].client.sender.nickname == "5"
@@ -124,32 +124,32 @@ def test_a_number_in_a_json_body_counts_as_the_text_that_a_form_would_have_held(
         ({"endpoint": "e"}, "INVALID_NICKNAME"),
     ],
 )
-def test_create_without_endpoint_or_name_is_a_400(open_page, data, code):
+def test_create_without_endpoint_or_name_is_400(open_page, data, code):
     page = open_page(endpoints=("e",))
     assert code_of(page.ask("POST", SESSIONS, json_body={"data": data})) == (400, code)
     assert page.server.chats == []
 
 
-def test_the_first_name_stands_in_for_the_nickname(open_page):
+def test_first_name_replaces_empty_nickname(open_page):
     page = open_page()
     page.start(nickname="", firstName="Jon")
     assert page.entity["nickname"] == "Jon"
 
 
-def test_json_and_forms_say_the_same(open_page):
+def test_json_and_form_give_same_user_data(open_page):
     form, other = open_page(), open_page()
     form.start(**{"userData][tier": "gold"})
     other.ask("POST", SESSIONS, json_body={"data": {"endpoint": "e", "nickname": "J", "userData": {"tier": "gold"}}})
     assert form.server.current_chat().user_data == other.server.current_chat().user_data == {"tier": "gold"}
 
 
-def test_operation_ids_of_any_shape_are_echoed_and_none_is_null(page):
+def test_operation_id_is_echoed_and_null_if_absent(page):
     odd = "e661eada93-4a786-b720e-af5b6-a706665fcc25167"
     assert page.ask("GET", f"{page.path}/messages", query=f"operationId={odd}").json()["operationId"] == odd
     assert page.ask("GET", f"{page.path}/messages").json()["operationId"] is None
 
 
-def test_the_customers_own_text_is_echoed_once(page):
+def test_own_text_is_returned_by_one_poll(page):
     page.poll()
     answer = page.post(type="Text", text="hi").json()
     messages = page.poll()["messages"]
@@ -158,19 +158,19 @@ def test_the_customers_own_text_is_echoed_once(page):
     assert page.poll()["messages"] == []
 
 
-def test_text_is_the_type_where_none_is_given(page):
+def test_message_without_type_is_text(page):
     page.post(text="hi")
     assert page.texts() == ["ParticipantJoined", "hi"]
 
 
 @pytest.mark.parametrize("data", [{"text": " "}, {}, {"type": "Nonsense", "text": "x"}, {"text": "too long"}])
-def test_a_message_that_is_none_is_a_400(open_page, data):
+def test_invalid_message_is_400(open_page, data):
     page = open_page(max_message_length=7)
     page.start()
     assert code_of(page.post(**data)) == (400, "INVALID_MESSAGE")
 
 
-def test_indexes_are_strings_with_one_hyphen_and_rise_with_and_without_it(page):
+def test_indexes_increase_with_and_without_hyphen(page):
     for text in ("one", "two", "three"):
         page.post(text=text)
     indexes = [message["index"] for message in page.poll()["messages"]]
@@ -179,7 +179,7 @@ def test_indexes_are_strings_with_one_hyphen_and_rise_with_and_without_it(page):
     assert numbers == sorted(set(numbers))
 
 
-def test_people_as_v3_shows_them(page):
+def test_participants_have_v3_types_and_ids(page):
     page.poll()
     ann = page.server.agent("Ann").join()
     ann.push_url("https://shop.example/help")
@@ -191,7 +191,7 @@ def test_people_as_v3_shows_them(page):
     assert joined["from"]["participantId"] == url["from"]["participantId"] != beep["from"]["participantId"]
 
 
-def test_typing_goes_to_the_others_and_stays_out_of_history(page):
+def test_typing_is_sent_to_others_and_omitted_from_history(page):
     page.poll()
     assert page.post(type="TypingStarted", text="h").status == 200
     assert page.poll()["messages"] == []
@@ -200,7 +200,7 @@ def test_typing_goes_to_the_others_and_stays_out_of_history(page):
     assert page.texts(count=100) == ["ParticipantJoined", "ParticipantJoined"]
 
 
-def test_each_transport_has_a_cursor_of_its_own(page):
+def test_each_transport_has_its_own_cursor(page):
     page.poll()
     second = Page(page.server)
     second.token = page.token
@@ -214,7 +214,7 @@ def test_each_transport_has_a_cursor_of_its_own(page):
 
 
 @pytest.mark.parametrize("form", [str, lambda index: index.replace("-", "")])
-def test_catching_up_after_an_index_with_or_without_its_hyphen(page, form):
+def test_poll_by_index_returns_later_messages(page, form):
     for text in ("one", "two", "three"):
         page.post(text=text)
     first = page.poll()["messages"][1]["index"]
@@ -222,13 +222,13 @@ def test_catching_up_after_an_index_with_or_without_its_hyphen(page, form):
     assert page.poll()["messages"] == []
 
 
-def test_catching_up_after_an_index_that_is_not_there(page):
+def test_poll_by_unknown_index_returns_later_or_400(page):
     page.post(text="one")
     assert page.texts(index="1-0") == ["ParticipantJoined", "one"]
     assert code_of(page.ask("GET", f"{page.path}/messages", query="index=abc")) == (400, "INVALID_MESSAGE")
 
 
-def test_paging_back_through_48_messages(page):
+def test_paging_back_returns_48_messages_in_pages(page):
     for number in range(47):
         page.post(text=str(number))
     restored = page.poll(count=20)["messages"]
@@ -243,7 +243,7 @@ def test_paging_back_through_48_messages(page):
     assert page.poll()["messages"] == []
 
 
-def test_resuming_needs_neither_nickname_nor_endpoint_and_adds_no_joining(page):
+def test_resume_needs_no_form_and_adds_no_join(page):
     old = page.claims()
     answer = page.ask("POST", SESSIONS, {"data[userData][page]": "/b"})
     data = answer.json()["data"]
@@ -254,7 +254,7 @@ def test_resuming_needs_neither_nickname_nor_endpoint_and_adds_no_joining(page):
     assert page.server.current_chat().user_data == {"page": "/b"}
 
 
-def test_undefined_is_no_token(open_page):
+def test_create_with_token_undefined_succeeds(open_page):
     page = open_page()
     fields = {"data[endpoint]": "e", "data[nickname]": "Jonny"}
     assert page.ask("POST", SESSIONS, fields, headers={"X-Nexus-Client-Key": "undefined"}).status == 200
@@ -266,7 +266,7 @@ def test_user_data_is_merged(page):
     assert page.server.current_chat().user_data == {"a": "1", "b": "2"}
 
 
-def test_leaving_ends_the_chat_and_polls_still_answer(page):
+def test_leave_ends_chat_and_polls_still_succeed(page):
     page.poll()
     pid = page.entity["participantId"]
     assert page.ask("DELETE", f"{page.path}/participants/{pid}").status == 200
@@ -278,11 +278,11 @@ def test_leaving_ends_the_chat_and_polls_still_answer(page):
     assert page.poll()["messages"] == []
 
 
-def test_nobody_else_can_be_made_to_leave(page):
+def test_delete_of_other_participant_is_forbidden(page):
     assert code_of(page.ask("DELETE", f"{page.path}/participants/other")) == (403, "FORBIDDEN")
 
 
-def test_the_server_ends_the_chat_with_its_last_messages(page):
+def test_last_messages_are_returned_with_server_end(page):
     page.poll()
     page.server.agent("Ann").join().say("bye")
     page.server.end()
@@ -291,7 +291,7 @@ def test_the_server_ends_the_chat_with_its_last_messages(page):
     assert [message["type"] for message in data["messages"]] == ["ParticipantJoined", "Text", "ParticipantLeft"]
 
 
-def test_an_ended_session_is_opened_again_by_resuming_it(open_page):
+def test_resume_reopens_ended_session_if_configured(open_page):
     for reopen in (True, False):
         page = open_page(reopen_ended=reopen)
         page.start()
@@ -305,7 +305,7 @@ def test_an_ended_session_is_opened_again_by_resuming_it(open_page):
             assert code_of(answer) == (404, "INVALID_SESSION")
 
 
-def test_timers_run_in_a_reopened_session_too(open_page):
+def test_liveness_timer_runs_in_reopened_session(open_page):
     page = open_page(liveness=45.0)
     page.start()
     page.server.end()
@@ -317,13 +317,13 @@ def test_timers_run_in_a_reopened_session_too(open_page):
     assert page.poll()["chatEnded"] is True
 
 
-def test_a_purged_session_is_a_404_for_everything(page):
+def test_purged_session_is_404_for_every_request(page):
     page.server.purge()
     for answer in (page.ask("GET", f"{page.path}/messages"), page.post(text="x"), page.ask("POST", SESSIONS)):
         assert code_of(answer) == (404, "INVALID_SESSION")
 
 
-def test_a_session_may_be_forgotten_after_a_while(open_page):
+def test_session_is_404_after_its_ttl(open_page):
     page = open_page(session_ttl=60.0)
     page.start()
     page.now += 60
@@ -333,12 +333,12 @@ def test_a_session_may_be_forgotten_after_a_while(open_page):
 
 
 @pytest.mark.parametrize("token", ["", "nonsense", "a.b.c", "ä", "{}.{}.{}"])
-def test_a_token_that_is_none_is_a_401(page, token):
+def test_invalid_token_is_401(page, token):
     page.token = token
     assert code_of(page.ask("GET", f"{page.path}/messages")) == (401, "AUTHENTICATION_REQUIRED")
 
 
-def test_a_token_is_good_for_its_own_session_and_its_own_claims_only(page):
+def test_token_of_other_session_or_claims_is_401(page):
     other = Page(page.server)
     other.start()
     page.path = other.path
@@ -348,7 +348,7 @@ def test_a_token_is_good_for_its_own_session_and_its_own_claims_only(page):
     assert code_of(page.post(text="hi")) == (401, "AUTHENTICATION_REQUIRED")
 
 
-def test_a_token_may_expire(open_page):
+def test_expired_token_is_401(open_page):
     page = open_page(token_ttl=60.0)
     page.start()
     assert page.claims()["exp"] == int(page.now) + 60
@@ -356,14 +356,14 @@ def test_a_token_may_expire(open_page):
     assert code_of(page.ask("GET", f"{page.path}/messages")) == (401, "AUTHENTICATION_REQUIRED")
 
 
-def test_a_wrong_api_key_is_a_403(open_page):
+def test_missing_api_key_is_403(open_page):
     page = open_page(apikey="k")
     fields = {"data[endpoint]": "e", "data[nickname]": "Jonny"}
     assert code_of(page.ask("POST", SESSIONS, fields)) == (403, "INVALID_CONTACT_CENTER")
     assert page.ask("POST", SESSIONS, fields, headers={"x-api-key": "k"}).status == 200
 
 
-def test_reading_a_session(page):
+def test_get_session_returns_state_and_participants(page):
     page.server.agent("Ann").join()
     entity = page.ask("GET", page.path).json()["data"]["entity"]
     assert entity["state"] == "active"
@@ -373,7 +373,7 @@ def test_reading_a_session(page):
     ]
 
 
-def test_notices_and_receipts_are_off_unless_switched_on(open_page):
+def test_notices_and_receipts_are_501_unless_configured(open_page):
     for on in (False, True):
         page = open_page(v3_custom_notice=on, v3_read_receipt=on)
         page.start()
@@ -392,7 +392,7 @@ def test_notices_and_receipts_are_off_unless_switched_on(open_page):
     ("method", "path", "status"),
     [("PATCH", "", 405), ("DELETE", "/messages", 405), ("GET", "/nothing", 404), ("GET", "/a/b/c/d", 404)],
 )
-def test_what_does_not_exist(page, method, path, status):
+def test_unknown_path_or_method_is_404_or_405(page, method, path, status):
     assert page.ask(method, page.path + path).status == status
 
 
@@ -405,7 +405,7 @@ def upload(page, make_multipart, content=b"png", name="a.png"):
     return page.server.handle(HttpRequest("POST", f"{page.path}/images", headers, body), page.now)
 
 
-def test_the_life_of_an_image(page, make_multipart):
+def test_image_is_uploaded_listed_and_downloaded(page, make_multipart):
     page.poll()
     answer = upload(page, make_multipart).json()
     assert answer["operationId"] == "op-2"
@@ -433,19 +433,19 @@ def test_the_life_of_an_image(page, make_multipart):
         ({"max_files": 0}, (400, "LIMIT_FILE_COUNT")),
     ],
 )
-def test_images_beyond_the_limits(open_page, make_multipart, options, refusal):
+def test_image_beyond_limits_is_rejected_with_code(open_page, make_multipart, options, refusal):
     page = open_page(**options)
     page.start()
     assert code_of(upload(page, make_multipart)) == refusal
     assert page.server.current_chat().files == {}
 
 
-def test_an_agents_image_arrives_too(page):
+def test_image_of_agent_is_returned_by_poll(page):
     page.server.agent("Ann").join().send_file("b.gif", b"gif", content_type="image/gif")
     assert page.poll()["messages"][-1]["content"][0]["mime"] == "image/gif"
 
 
-# Faults, and polls that wait
+# Faults and held polls
 
 
 @pytest.mark.parametrize(
@@ -458,13 +458,13 @@ def test_an_agents_image_arrives_too(page):
         ({"server_status": 1}, (200, 1)),
     ],
 )
-def test_faults_in_v3(page, fault, refusal):
+def test_fault_has_v3_status_and_loses_no_message(page, fault, refusal):
     page.server.faults.add(operation="refresh", **fault)
     assert code_of(page.ask("GET", f"{page.path}/messages")) == refusal
     assert page.texts() == ["ParticipantJoined"]
 
 
-def test_a_lost_poll_moves_the_cursor_only_if_it_took_effect(page):
+def test_lost_poll_moves_cursor_only_if_it_takes_effect(page):
     page.server.faults.add(operation="refresh", drop=True)
     page.ask("GET", f"{page.path}/messages")
     assert page.texts() == ["ParticipantJoined"]
@@ -474,12 +474,12 @@ def test_a_lost_poll_moves_the_cursor_only_if_it_took_effect(page):
     assert page.texts() == []
 
 
-def test_messages_may_come_twice(page):
+def test_duplicate_fault_returns_messages_twice(page):
     page.server.faults.add(operation="refresh", duplicate=True)
     assert page.texts() == ["ParticipantJoined"] * 2
 
 
-def test_a_poll_may_be_held_until_there_is_news(open_page):
+def test_poll_is_held_until_event(open_page):
     page = open_page(v3_hold=20.0)
     page.start()
     page.poll()

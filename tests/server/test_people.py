@@ -1,4 +1,4 @@
-"""Agents, supervisors and bots; moved by hand, and by a script."""
+"""Check agents, supervisors and bots, moved by calls and by scripts."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from webchat_fsm.server import BUSY_FLOOR, HELPFUL_AGENT, ChatServer, Script, Step
 
 
-def test_an_agent_joins_types_speaks_and_leaves(visitor, types):
+def test_agent_actions_become_events_in_order(visitor, types):
     ann = visitor.server.agent("Ann")
     ann.join()
     ann.typing()
@@ -30,14 +30,14 @@ def test_an_agent_joins_types_speaks_and_leaves(visitor, types):
     assert envelope["chatEnded"] is False
 
 
-def test_people_act_at_the_last_time_the_server_heard_of(visitor):
+def test_events_of_people_have_time_of_last_request(visitor):
     visitor.now = 1234.5
     visitor.refresh()
     ann = visitor.server.agent("Ann").join()
     assert ann.say("Hello").utc_time == 1_234_500
 
 
-def test_people_act_by_the_clock_of_the_host_where_there_is_one(rest_class):
+def test_events_of_people_have_time_of_given_clock(rest_class):
     now = [50.0]
     visitor = rest_class(ChatServer(clock=lambda: now[0]), now=50.0)
     visitor.start()
@@ -45,12 +45,12 @@ def test_people_act_by_the_clock_of_the_host_where_there_is_one(rest_class):
     assert visitor.server.agent("Ann").join().say("Hello").utc_time == 60_000
 
 
-def test_time_does_not_run_backwards(visitor):
+def test_earlier_request_time_does_not_set_clock_back(visitor):
     visitor.now = 5.0
     assert visitor.call("send", message="hi", transcriptPosition=2)["messages"][0]["utcTime"] == 1_000_000
 
 
-def test_a_supervisor_makes_the_chat_monitored(visitor):
+def test_chat_is_monitored_while_supervisor_is_joined(visitor):
     assert "monitored" not in visitor.refresh()
     sue = visitor.server.supervisor("Sue").join()
     envelope = visitor.refresh(2)
@@ -60,7 +60,7 @@ def test_a_supervisor_makes_the_chat_monitored(visitor):
     assert "monitored" not in visitor.refresh()
 
 
-def test_a_bot_is_an_agent_with_a_style(visitor, visit):
+def test_bot_is_agent_with_style_or_configured_type(visitor, visit):
     visitor.server.bot("Robo").join()
     joined = visitor.refresh(2)["messages"][0]
     assert joined["from"]["type"] == "Agent"
@@ -72,7 +72,7 @@ def test_a_bot_is_an_agent_with_a_style(visitor, visit):
     assert literal.refresh(2)["messages"][0]["from"]["type"] == "Bot"
 
 
-def test_an_agent_sends_a_file_and_the_client_fetches_it(visitor):
+def test_file_of_agent_is_downloaded_by_client(visitor):
     file = visitor.server.agent("Ann").join().send_file("a.txt", b"text", description="a note")
     event = visitor.refresh(3)["messages"][0]
     assert (event["type"], event["text"], event["from"]["type"]) == ("FileUploaded", file.id, "Agent")
@@ -81,7 +81,7 @@ def test_an_agent_sends_a_file_and_the_client_fetches_it(visitor):
     assert visitor.call("file/limits")["messages"][0]["userData"]["used-upload-max-files"] == "0"
 
 
-def test_who_comes_back_is_the_same_participant(visitor):
+def test_rejoined_agent_keeps_participant_id(visitor):
     ann = visitor.server.agent("Ann").join()
     ann.leave()
     ann.join()
@@ -89,7 +89,7 @@ def test_who_comes_back_is_the_same_participant(visitor):
     assert [message["from"]["participantId"] for message in visitor.refresh(2)["messages"]] == [2, 2, 2]
 
 
-def test_one_person_in_two_chats(visitor, rest_class, types):
+def test_agent_in_two_chats_sends_to_each(visitor, rest_class, types):
     other = rest_class(visitor.server)
     other.start(nickname="Mia")
     first, second = visitor.server.chats
@@ -101,7 +101,7 @@ def test_one_person_in_two_chats(visitor, rest_class, types):
     assert other.refresh(3)["messages"][0]["text"] == "to Mia"
 
 
-def test_whoever_is_not_in_the_chat_cannot_act_in_it(visitor):
+def test_person_outside_chat_cannot_act(visitor):
     ann = visitor.server.agent("Ann")
     with pytest.raises(RuntimeError, match="Ann is not in a chat"):
         ann.say("Hello")
@@ -113,12 +113,12 @@ def test_whoever_is_not_in_the_chat_cannot_act_in_it(visitor):
         ann.join()
 
 
-def test_without_a_chat_there_is_nobody_to_join():
+def test_join_without_chat_raises_lookup_error():
     with pytest.raises(LookupError, match="no chat"):
         ChatServer().agent("Ann").join()
 
 
-def test_a_new_name_and_a_notice(visitor, types):
+def test_rename_and_notices_become_events_of_new_name(visitor, types):
     ann = visitor.server.agent("Ann").join()
     ann.rename("Anna")
     ann.notice('{"Survey_URL":"https://shop.example/s"}', attributes={"a": 1})
@@ -128,7 +128,7 @@ def test_a_new_name_and_a_notice(visitor, types):
     assert {message["from"]["nickname"] for message in envelope["messages"]} == {"Anna"}
 
 
-def test_watchers_hear_of_every_change_until_they_stop(visitor):
+def test_watchers_are_called_until_unregistered(visitor):
     heard: list[int] = []
     stop = visitor.server.on_change(lambda: heard.append(len(visitor.server.current_chat().transcript)))
     visitor.server.agent("Ann").join()
@@ -141,7 +141,7 @@ def test_watchers_hear_of_every_change_until_they_stop(visitor):
 # Scripts
 
 
-def test_the_helpful_agent_joins_greets_and_answers(rest_class, types):
+def test_helpful_agent_script_greets_and_answers(rest_class, types):
     visitor = rest_class(ChatServer(script=HELPFUL_AGENT), now=0.0)
     visitor.start(nickname="Mia")
     assert visitor.server.tick(0.0) == 1.0
@@ -160,7 +160,7 @@ def test_the_helpful_agent_joins_greets_and_answers(rest_class, types):
     assert "where is my parcel?" in answer["messages"][-1]["text"]
 
 
-def test_the_busy_floor_hands_over(rest_class):
+def test_busy_floor_script_ends_with_ann_and_sue(rest_class):
     visitor = rest_class(ChatServer(script=BUSY_FLOOR), now=0.0)
     visitor.start()
     visitor.now = 9.0
@@ -170,7 +170,7 @@ def test_the_busy_floor_hands_over(rest_class):
     assert present == ["Jonny", "Ann", "Sue"]
 
 
-def test_a_script_can_send_files_and_end_the_chat(rest_class, types):
+def test_script_sends_file_and_ends_chat_on_message(rest_class, types):
     script = Script(
         cast={"Ann": "agent"},
         steps=(
@@ -188,7 +188,7 @@ def test_a_script_can_send_files_and_end_the_chat(rest_class, types):
     assert envelope["chatEnded"] is True
 
 
-def test_a_script_goes_quiet_when_the_client_leaves(rest_class):
+def test_script_stops_when_client_leaves(rest_class):
     visitor = rest_class(ChatServer(script=HELPFUL_AGENT), now=0.0)
     visitor.start()
     visitor.call("disconnect")
@@ -196,6 +196,6 @@ def test_a_script_goes_quiet_when_the_client_leaves(rest_class):
     assert len(visitor.server.current_chat().transcript) == 2
 
 
-def test_a_script_with_a_stranger_in_it_is_a_mistake():
+def test_script_step_outside_cast_raises_value_error():
     with pytest.raises(ValueError, match="not in the cast: Bob"):
         ChatServer(script=Script(cast={}, steps=(Step(0.0, "Bob", "join"),)))

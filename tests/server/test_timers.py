@@ -1,15 +1,15 @@
-"""Liveness and inactivity; time passes by hand."""
+"""Check the timers of liveness and inactivity; the tests set the time."""
 
 from __future__ import annotations
 
 
-def test_nothing_happens_by_itself_unless_it_is_switched_on(visitor):
+def test_default_options_set_no_timer(visitor):
     assert visitor.server.tick(visitor.now) is None
     visitor.now += 1_000_000
     assert visitor.refresh()["chatEnded"] is False
 
 
-def test_a_client_that_does_not_poll_is_dropped(visit):
+def test_client_without_poll_is_removed_after_liveness(visit):
     visitor = visit(liveness=45.0)
     visitor.start()
     visitor.now += 44.9
@@ -22,7 +22,7 @@ def test_a_client_that_does_not_poll_is_dropped(visit):
     assert (left.type, left.utc_time) == ("ParticipantLeft", 1_089_900)
 
 
-def test_any_request_of_the_client_keeps_it_alive_but_not_that_of_others(visit, rest_class):
+def test_only_own_requests_restart_liveness(visit, rest_class):
     visitor = visit(liveness=45.0)
     visitor.start()
     other = rest_class(visitor.server)
@@ -35,7 +35,7 @@ def test_any_request_of_the_client_keeps_it_alive_but_not_that_of_others(visit, 
     assert [chat.ended for chat in visitor.server.chats] == [True, False]
 
 
-def test_idle_alert_and_close(visit, types):
+def test_idle_chat_gets_alert_and_then_is_closed(visit, types):
     visitor = visit(idle_alert=255.0, idle_close=45.0)
     visitor.start()
     visitor.now += 255
@@ -53,7 +53,7 @@ def test_idle_alert_and_close(visit, types):
     assert "idleTimerExpire" not in last
 
 
-def test_a_second_alert(visit, types):
+def test_second_idle_alert_precedes_close(visit, types):
     visitor = visit(idle_alert=10.0, idle_alert_again=5.0, idle_close=3.0)
     visitor.start()
     visitor.now += 100
@@ -64,7 +64,7 @@ def test_a_second_alert(visit, types):
     assert len({message["from"]["participantId"] for message in envelope["messages"]}) == 1
 
 
-def test_a_message_starts_the_idle_timers_afresh_and_typing_does_not(visit, types):
+def test_message_restarts_idle_timers_but_typing_does_not(visit, types):
     visitor = visit(idle_alert=10.0, idle_close=100.0)
     visitor.start()
     visitor.now += 8
@@ -79,7 +79,7 @@ def test_a_message_starts_the_idle_timers_afresh_and_typing_does_not(visit, type
     assert types(visitor.refresh(5)) == ["Message", "IdleAlert"]
 
 
-def test_a_custom_notice_cancels_the_idle_timer(visit):
+def test_custom_notice_cancels_idle_timer(visit):
     visitor = visit(idle_alert=10.0, idle_close=5.0)
     visitor.start()
     visitor.now += 12
@@ -90,7 +90,7 @@ def test_a_custom_notice_cancels_the_idle_timer(visit):
     assert "idleTimerExpire" not in envelope
 
 
-def test_timers_of_an_ended_chat_are_off(visit):
+def test_ended_chat_has_no_timers(visit):
     visitor = visit(liveness=45.0, idle_alert=10.0)
     visitor.start()
     visitor.call("disconnect")

@@ -1,4 +1,4 @@
-"""No test of the kit leaves a thread behind."""
+"""Check that no test of the testing package leaves a thread running."""
 
 from __future__ import annotations
 

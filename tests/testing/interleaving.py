@@ -1,7 +1,7 @@
-"""Two threads made to meet on purpose: each stops at every lock, request and delivery, and only one runs at a time.
+"""Run two threads by a schedule: each stops at every lock, request and delivery, and only one runs at a time.
 
-A schedule says who begins and at which stops the other takes over. Left alone, a thread runs on until it ends or must
-wait. `walk` tries every schedule with up to so many takings-over, so that nothing is left to luck or to the machine.
+A schedule says which thread begins and at which stops it is preempted. Otherwise a thread runs until it ends or has to
+wait. `explore` runs every schedule with at most a given number of preemptions, so that no result depends on timing.
 """
 
 from __future__ import annotations
@@ -10,156 +10,158 @@ import itertools
 import threading
 from collections.abc import Callable, Iterator
 
+from tests.limits import LONG
+
 LONGEST = 2000
-"""Stops of one run; more would be a thread that runs in circles."""
+"""Most stops of one run; more mean that a thread does not end."""
 
 
-class Stuck(AssertionError):
-    """Neither thread can go on."""
+class Deadlock(AssertionError):
+    """Report that neither thread can continue."""
 
 
-class Player(threading.Thread):
-    """One of the two threads, with what it does."""
+class Worker(threading.Thread):
+    """Run the action of one of the two threads."""
 
-    def __init__(self, turns: Turns, number: int, act: Callable[[], object]):
-        super().__init__(name=f"player {number}", daemon=True)
-        self.turns, self.number, self.act = turns, number, act
-        self.go = threading.Semaphore(0)
+    def __init__(self, scheduler: Scheduler, number: int, action: Callable[[], object]):
+        super().__init__(name=f"worker {number}", daemon=True)
+        self.scheduler, self.number, self.action = scheduler, number, action
+        self.resumed = threading.Semaphore(0)
         self.waits_for: Callable[[], bool] | None = None
-        self.may_give_up = False
+        self.may_time_out = False
         self.ended = False
         self.result: object = None
         self.error: BaseException | None = None
 
     def run(self):
-        self.go.acquire()
+        self.resumed.acquire()
         try:
-            if not self.turns.stuck:
-                self.result = self.act()
+            if not self.scheduler.deadlocked:
+                self.result = self.action()
         except BaseException as error:
             self.error = error
         self.ended = True
-        self.turns.pass_on(self)
+        self.scheduler.end_worker(self)
 
     @property
-    def can_go_on(self) -> bool:
+    def can_continue(self) -> bool:
         return not self.ended and (self.waits_for is None or self.waits_for())
 
 
-class Turns:
-    """Who may run: player 0 or player 1, changed at the stops of a schedule."""
+class Scheduler:
+    """Let one of two workers run at a time, and change between them at the stops of a schedule."""
 
-    def __init__(self, first: int = 0, takeovers: frozenset[int] = frozenset()):
-        self.first, self.takeovers = first, takeovers
+    def __init__(self, first: int = 0, preemptions: frozenset[int] = frozenset()):
+        self.first, self.preemptions = first, preemptions
         self.stops: list[str] = []
-        self.stuck = False
-        self._players: list[Player] = []
+        self.deadlocked = False
+        self._workers: list[Worker] = []
         self._over = threading.Semaphore(0)
 
-    def play(self, *acts: Callable[[], object]) -> list[Player]:
-        """Run both to their ends."""
-        self._players = [Player(self, number, act) for number, act in enumerate(acts)]
-        for player in self._players:
-            player.start()
-        self._players[self.first].go.release()
+    def run_pair(self, *actions: Callable[[], object]) -> list[Worker]:
+        """Run both actions to their ends and return their workers."""
+        self._workers = [Worker(self, number, action) for number, action in enumerate(actions)]
+        for worker in self._workers:
+            worker.start()
+        self._workers[self.first].resumed.release()
         self._over.acquire()
-        for player in self._players:
-            player.join(10)
-        return self._players
+        for worker in self._workers:
+            worker.join(LONG)
+        return self._workers
 
-    def _me(self) -> Player | None:
-        return next((player for player in self._players if player is threading.current_thread()), None)
+    def _me(self) -> Worker | None:
+        return next((worker for worker in self._workers if worker is threading.current_thread()), None)
 
     def stop(self, label: str) -> None:
-        """A stop: the schedule may let the other take over here."""
+        """Stop here, where the schedule may preempt the current worker."""
         me = self._me()
-        if me is None or self.stuck:
+        if me is None or self.deadlocked:
             return
         self.stops.append(f"{me.number} {label}")
         if len(self.stops) > LONGEST:
-            self._give_up()
-            raise Stuck("a thread runs in circles:\n" + "\n".join(self.stops[-20:]))
-        other = self._players[1 - me.number]
-        if len(self.stops) - 1 in self.takeovers and other.can_go_on:
+            self._abort()
+            raise Deadlock("a thread does not end:\n" + "\n".join(self.stops[-20:]))
+        other = self._workers[1 - me.number]
+        if len(self.stops) - 1 in self.preemptions and other.can_continue:
             self._switch(me, other)
 
-    def wait(self, ready: Callable[[], bool], *, may_give_up: bool = False) -> bool:
-        """Wait until something holds; False where it never will, and giving up is allowed."""
+    def wait(self, ready: Callable[[], bool], *, may_time_out: bool = False) -> bool:
+        """Wait until a condition holds; return False where it never will and a timeout is allowed."""
         me = self._me()
         while me is not None and not ready():
-            other = self._players[1 - me.number]
-            if other.can_go_on:
-                me.waits_for, me.may_give_up = ready, may_give_up
+            other = self._workers[1 - me.number]
+            if other.can_continue:
+                me.waits_for, me.may_time_out = ready, may_time_out
                 self._switch(me, other)
                 me.waits_for = None
-            elif may_give_up:
+            elif may_time_out:
                 return False
-            elif other.may_give_up and not other.ended:
+            elif other.may_time_out and not other.ended:
                 me.waits_for = ready
                 other.waits_for = None
                 self._switch(me, other)
                 me.waits_for = None
             else:
-                self._give_up()
-                raise Stuck("both threads wait:\n" + "\n".join(self.stops[-20:]))
-            if self.stuck:
-                raise Stuck("the other thread is stuck")
+                self._abort()
+                raise Deadlock("both threads wait:\n" + "\n".join(self.stops[-20:]))
+            if self.deadlocked:
+                raise Deadlock("the other thread is deadlocked")
         return True
 
-    def _switch(self, me: Player, other: Player) -> None:
-        other.go.release()
-        me.go.acquire()
+    def _switch(self, me: Worker, other: Worker) -> None:
+        other.resumed.release()
+        me.resumed.acquire()
 
-    def pass_on(self, me: Player) -> None:
-        """A player has ended: the other goes on, if there is one."""
-        other = self._players[1 - me.number]
+    def end_worker(self, me: Worker) -> None:
+        """Resume the other worker, if it has not ended, as this one has."""
+        other = self._workers[1 - me.number]
         if other.ended:
             self._over.release()
         else:
-            other.waits_for = None if other.may_give_up or other.can_go_on else other.waits_for
-            other.go.release()
+            other.waits_for = None if other.may_time_out or other.can_continue else other.waits_for
+            other.resumed.release()
 
-    def _give_up(self) -> None:
-        self.stuck = True
+    def _abort(self) -> None:
+        self.deadlocked = True
 
 
 class Lock:
-    """A lock that stops before it is taken."""
+    """Stand for a lock, and stop before it is acquired."""
 
-    def __init__(self, turns: Turns, name: str):
-        self._turns, self._name = turns, name
+    def __init__(self, scheduler: Scheduler, name: str):
+        self._scheduler, self._name = scheduler, name
         self._held = False
 
     def __enter__(self):
-        self._turns.stop(self._name)
-        self._turns.wait(lambda: not self._held)
+        self._scheduler.stop(self._name)
+        self._scheduler.wait(lambda: not self._held)
         self._held = True
 
     def __exit__(self, *error):
         self._held = False
 
 
-class Door:
-    """A lock that its holder may take again, and that one may give up waiting for."""
+class ReentrantLock:
+    """Stand for a re-entrant lock, and stop before it is acquired; a timed wait may end without it."""
 
-    def __init__(self, turns: Turns, name: str):
-        self._turns, self._name = turns, name
+    def __init__(self, scheduler: Scheduler, name: str):
+        self._scheduler, self._name = scheduler, name
         self._holder: threading.Thread | None = None
         self._times = 0
 
     def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
         me = threading.current_thread()
-        self._turns.stop(self._name)
+        self._scheduler.stop(self._name)
         if not blocking and self._holder not in (None, me):
             return False
-        if not self._turns.wait(lambda: self._holder in (None, me), may_give_up=timeout >= 0):
+        if not self._scheduler.wait(lambda: self._holder in (None, me), may_time_out=timeout >= 0):
             return False
         self._holder, self._times = me, self._times + 1
         return True
 
     def release(self) -> None:
         if self._holder is not threading.current_thread():
-            raise RuntimeError("not taken here")
+            raise RuntimeError("released by a thread that does not hold it")
         self._times -= 1
         if not self._times:
             self._holder = None
@@ -172,16 +174,16 @@ class Door:
 
 
 class Condition(Lock):
-    """A condition whose waits end by a notice, or, where none can come any more, by their time-out."""
+    """Stand for a condition whose waits end by a notification, or by their timeout where none can come."""
 
-    def __init__(self, turns: Turns, name: str):
-        super().__init__(turns, name)
+    def __init__(self, scheduler: Scheduler, name: str):
+        super().__init__(scheduler, name)
         self._notices = 0
 
     def wait(self, timeout: float | None = None) -> bool:
         seen, self._held = self._notices, False
-        noticed = self._turns.wait(lambda: self._notices != seen, may_give_up=timeout is not None)
-        self._turns.wait(lambda: not self._held)
+        noticed = self._scheduler.wait(lambda: self._notices != seen, may_time_out=timeout is not None)
+        self._scheduler.wait(lambda: not self._held)
         self._held = True
         return noticed
 
@@ -196,15 +198,15 @@ class Condition(Lock):
 
 
 class StoppingHttp:
-    """An `http=` that stops before each request and after each answer."""
+    """Wrap an `http=`, and stop before each request and after each answer."""
 
-    def __init__(self, inner, turns: Turns):
-        self._inner, self._turns = inner, turns
+    def __init__(self, inner, scheduler: Scheduler):
+        self._inner, self._scheduler = inner, scheduler
 
     def send(self, request):
-        self._turns.stop(f"request {request.operation}")
+        self._scheduler.stop(f"request {request.operation}")
         answer = self._inner.send(request)
-        self._turns.stop(f"answer {request.operation}")
+        self._scheduler.stop(f"answer {request.operation}")
         return answer
 
     def cut(self):
@@ -214,16 +216,16 @@ class StoppingHttp:
         self._inner.close()
 
 
-def schedules(takeovers: int, stops: Callable[[], int]) -> Iterator[tuple[int, frozenset[int]]]:
-    """Who begins, and where the other takes over; `stops` is how many stops the longest run so far has had."""
+def schedules(preemptions: int, stops: Callable[[], int]) -> Iterator[tuple[int, frozenset[int]]]:
+    """Yield who begins and the stops of preemption; `stops` gives the number of stops of the longest run so far."""
     for first in (0, 1):
-        for number in range(takeovers + 1):
+        for number in range(preemptions + 1):
             for chosen in itertools.takewhile(lambda one: one[-1:] < (stops(),), _ascending(number)):
                 yield first, frozenset(chosen)
 
 
 def _ascending(number: int) -> Iterator[tuple[int, ...]]:
-    """All ascending tuples of that length, by their last number."""
+    """Yield all ascending tuples of a length, by their last number."""
     if number == 0:
         yield ()
         return
@@ -232,16 +234,16 @@ def _ascending(number: int) -> Iterator[tuple[int, ...]]:
             yield (*rest, last)
 
 
-def walk(play: Callable[[Turns], object], takeovers: int) -> int:
-    """Play every schedule; gives their number. A failure tells the schedule and its last stops."""
+def explore(run_pair: Callable[[Scheduler], object], preemptions: int) -> int:
+    """Run every schedule and return their number; add the schedule and its stops to a failure."""
     lengths = [1]
-    for first, chosen in schedules(takeovers, lambda: max(lengths)):
-        turns = Turns(first, chosen)
+    for first, chosen in schedules(preemptions, lambda: max(lengths)):
+        scheduler = Scheduler(first, chosen)
         try:
-            play(turns)
+            run_pair(scheduler)
         except AssertionError as error:
-            stops = "\n".join(f"{'>' if n in chosen else ' '} {stop}" for n, stop in enumerate(turns.stops))
-            error.add_note(f"player {first} began, the other took over at the marked stops:\n{stops}")
+            stops = "\n".join(f"{'>' if n in chosen else ' '} {stop}" for n, stop in enumerate(scheduler.stops))
+            error.add_note(f"worker {first} began, the other was resumed at the marked stops:\n{stops}")
             raise
-        lengths.append(len(turns.stops))
+        lengths.append(len(scheduler.stops))
     return len(lengths) - 1

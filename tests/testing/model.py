@@ -1,6 +1,6 @@
-"""The lifecycle once more, in plain Python and without the library: what a service must say and where it must go.
+"""Model the lifecycle in plain Python, without the library: the events and the state of a service after each step.
 
-Written from the design, not from the table. It says nothing of how, only: after this, in that state, these events.
+Written from the design, not from the transition table.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ SPEAKING = ("Message", "PushUrl", "Notice")
 
 @dataclass(frozen=True)
 class Entry:
-    """What the server has in its transcript."""
+    """Hold one entry of the server's transcript."""
 
     index: int
     type: str
     kind: str
-    who: int
+    participant: int
 
 
 @dataclass
 class Lifecycle:
-    """One service as its user sees it; `said` are the events since they were last taken."""
+    """Model one service as its user sees it; `published` are the events since the last `take`."""
 
     transport: str
     limit: int
     state: str = "idle"
-    said: list[str] = field(default_factory=list)
+    published: list[str] = field(default_factory=list)
     saved_at: float | None = None
-    """When the saved session was last in contact; None where nothing is saved."""
+    """Time of the last contact of the saved session, in seconds; None where no session is saved."""
 
     def __post_init__(self) -> None:
         self.gms = self.transport in ("v2", "cometd")
@@ -57,14 +57,14 @@ class Lifecycle:
         self.client_left = False
         self.seen: set[int] = set()
 
-    def say(self, *names: str) -> None:
+    def publish(self, *names: str) -> None:
         for name in names:
             if not (name in V2_ONLY and not self.gms) and not (name.startswith("polling") and not self.polls):
-                self.said.append(name)
+                self.published.append(name)
 
     def take(self) -> list[str]:
-        said, self.said = self.said, []
-        return said
+        published, self.published = self.published, []
+        return published
 
     @property
     def due(self) -> list[tuple[float, str]]:
@@ -76,41 +76,41 @@ class Lifecycle:
 
     def no_answer(self) -> None:
         if not self.disconnected:
-            self.say("disconnected")
+            self.publish("disconnected")
         self.disconnected = True
 
     def answered(self) -> None:
         if self.disconnected:
-            self.say("reconnected")
+            self.publish("reconnected")
         self.disconnected = False
 
-    def contact(self, verdict: str) -> None:
-        """A request that is no poll."""
-        if verdict == "silent":
+    def contact(self, kind: str) -> None:
+        """Take the result of a request that is no poll."""
+        if kind == "silent":
             self.no_answer()
         else:
             self.answered()
 
-    # -- polls, and what stands for them -------------------------------------------------------------------------------
+    # -- polls and connects --------------------------------------------------------------------------------------------
 
     def poll_failed(self) -> None:
         self.failures += 1
         if self.state == "offline" or (self.state == "active" and self.polls):
             return
         if not self.pending:
-            self.say("connectionPending")
+            self.publish("connectionPending")
         self.pending = True
         if self.failures > self.limit:
             if not (self.went_offline or self.restored_offline):
-                self.say("chatServerWentOffline")
+                self.publish("chatServerWentOffline")
             self.went_offline = True
             self.state = "offline"
 
     def poll_answered(self, entries: list[Entry]) -> None:
         if self.went_offline or self.restored_offline:
-            self.say("chatServerBackOnline")
+            self.publish("chatServerBackOnline")
         if self.pending:
-            self.say("connectionRestored")
+            self.publish("connectionRestored")
         self.answered()
         self.pending = self.went_offline = self.restored_offline = False
         self.failures = 0
@@ -118,44 +118,42 @@ class Lifecycle:
         if self.state == "offline":
             self.state = "polling" if self.polls else "active"
 
-    def poll(self, verdict: str, entries: list[Entry], now: float, *, ended: bool = False) -> None:
+    def poll(self, kind: str, entries: list[Entry], now: float, *, ended: bool = False) -> None:
         self.poll_due = None
-        self.behind = verdict != "good"
-        if verdict == "silent":
+        self.behind = kind != "good"
+        if kind == "silent":
             self.no_answer()
             self.poll_failed()
-        elif verdict == "good":
+        elif kind == "good":
             self.poll_answered(entries)
             self.saved_at = now
         else:
             self.answered()
-            if verdict == "bad":
-                self.say("error")
-            if verdict != "throttled":
+            if kind == "bad":
+                self.publish("error")
+            if kind != "throttled":
                 self.poll_failed()
         if ended:
-            self.over()
+            self.ended_by_server()
         elif self.state != "active":
-            self.schedule(verdict, now)
+            self.schedule(kind, now)
 
-    def schedule(self, verdict: str, now: float) -> None:
-        failed = verdict not in ("good", "throttled")
+    def schedule(self, kind: str, now: float) -> None:
+        failed = kind not in ("good", "throttled")
         if not self.gms:
-            if verdict != "throttled":  # which says nothing of how the server does
+            if kind != "throttled":  # a throttled answer leaves the interval unchanged
                 self.delay = min(self.delay * 1.2, 30.0) if failed else self.least
             wait = self.delay
         elif self.state == "offline":
             wait = self.delay = 3.0
         else:
             wait, self.delay = self.delay, min(self.delay * 1.2, 3.0)
-        self.poll_due = now + (max(wait, 7.0) if verdict == "throttled" else wait)
+        self.poll_due = now + (max(wait, 7.0) if kind == "throttled" else wait)
 
-    def connect(
-        self, verdict: str, entries: list[Entry] | None, missed: list[Entry], now: float, *, ended: bool
-    ) -> None:
-        """CometD: a connect comes back; `entries` are what was pushed with it, None where nothing was."""
+    def connect(self, kind: str, entries: list[Entry] | None, missed: list[Entry], now: float, *, ended: bool) -> None:
+        """Take the answer of a CometD connect; `entries` were pushed with it, None where there were none."""
         self.poll_due = None
-        if verdict != "good":
+        if kind != "good":
             self.lost = True
             self.retries += 1
             self.no_answer()
@@ -165,7 +163,7 @@ class Lifecycle:
         if entries is not None:
             self.poll_answered(entries)
         if ended:
-            self.over()
+            self.ended_by_server()
             return
         self.retries = 0
         self.answered()
@@ -176,7 +174,7 @@ class Lifecycle:
             self.poll_due = now + 0.5
 
     def caught_up(self, missed: list[Entry], now: float) -> None:
-        """CometD: after a loss the missed messages are asked for."""
+        """Take the missed messages, which are requested after a lost CometD connect."""
         self.lost = False
         self.answered()
         self.poll_answered(missed)
@@ -188,55 +186,55 @@ class Lifecycle:
         fresh = [entry for entry in entries if entry.index not in self.seen]
         for entry in fresh:
             self.seen.add(entry.index)
-            self._tell(entry)
+            self._apply(entry)
         if fresh:
-            self.say("messageReceived")
+            self.publish("messageReceived")
 
-    def _tell(self, entry: Entry) -> None:
+    def _apply(self, entry: Entry) -> None:
         attends = entry.kind in ATTENDING
         if entry.type == "ParticipantJoined":
-            self.people[entry.who] = entry.kind
-            self.say(f"{KINDS[entry.kind]}Connected")
+            self.people[entry.participant] = entry.kind
+            self.publish(f"{KINDS[entry.kind]}Connected")
         elif entry.type == "ParticipantLeft":
-            self.people.pop(entry.who, None)
+            self.people.pop(entry.participant, None)
             self.client_left = self.client_left or entry.kind == "Client"
-            self.say(f"{KINDS[entry.kind]}Disconnected")
-            self._stops(entry.who)
+            self.publish(f"{KINDS[entry.kind]}Disconnected")
+            self._typing_stopped(entry.participant)
         elif attends and entry.type == "TypingStarted":
             if not self.typing:
-                self.say("agentTypingStarted")
-            self.typing.add(entry.who)
+                self.publish("agentTypingStarted")
+            self.typing.add(entry.participant)
         elif attends and (entry.type == "TypingStopped" or entry.type in SPEAKING):
-            self._stops(entry.who)
+            self._typing_stopped(entry.participant)
 
-    def _stops(self, who: int) -> None:
+    def _typing_stopped(self, participant: int) -> None:
         typed = bool(self.typing)
-        self.typing.discard(who)
+        self.typing.discard(participant)
         if typed and not self.typing:
-            self.say("agentTypingStopped")
+            self.publish("agentTypingStopped")
 
     # -- commands ------------------------------------------------------------------------------------------------------
 
-    def start(self, verdict: str, entries: list[Entry], now: float) -> None:
+    def start(self, kind: str, entries: list[Entry], now: float) -> None:
         self._clear()
         self.saved_at = None
-        if verdict == "refused":
+        if kind == "refused":
             self.state = "idle"
-        elif verdict in ("silent", "bad", "throttled"):
+        elif kind in ("silent", "bad", "throttled"):
             self.state = "idle"
-            self.say("error")
+            self.publish("error")
         else:
             self.state = "polling" if self.polls else "active"
             self.saved_at = now
-            self.say("started", "pollingStarted")
+            self.publish("started", "pollingStarted")
             if not self.polls:
                 self.content(entries)
             self.poll_due = now
 
     def send(self) -> None:
-        """Before the request."""
+        """Take a send, before its request."""
         if self.typing_due is not None:
-            self.say("clientTypingStopped")
+            self.publish("clientTypingStopped")
         self.typing_due = None
 
     def activity(self, now: float) -> None:
@@ -248,35 +246,35 @@ class Lifecycle:
         self.delay = self.least
         if self.state == "active":
             self.state = "polling"
-            self.say("pollingStarted")
+            self.publish("pollingStarted")
             self.poll_due = now
 
     def stop_poll(self) -> None:
         self.state, self.behind = "active", True
         self.poll_due = None
-        self.say("pollingStopped")
+        self.publish("pollingStopped")
 
-    def leaving(self) -> None:
+    def end_requested(self) -> None:
         if self.state != "active":
-            self.say("pollingStopped")
+            self.publish("pollingStopped")
         self.state = "active"
 
-    def left(self) -> None:
+    def end_settled(self) -> None:
         for kind in ("Supervisor", "Agent", "Bot"):
             if kind in self.people.values():
-                self.say(f"{KINDS[kind]}Disconnected")
+                self.publish(f"{KINDS[kind]}Disconnected")
         if not self.client_left:
-            self.say("clientDisconnected")
+            self.publish("clientDisconnected")
         self._end()
 
-    def over(self) -> None:
-        """The server has ended the chat, or lost it."""
+    def ended_by_server(self) -> None:
+        """Take the end of the chat by the server, or the loss of its session there."""
         if self.state != "active":
-            self.say("pollingStopped")
+            self.publish("pollingStopped")
         self._end()
 
     def _end(self) -> None:
-        self.say("ended")
+        self.publish("ended")
         seen = self.seen
         self._clear()
         self.seen = seen
@@ -287,30 +285,30 @@ class Lifecycle:
             self.saved_at = now
             self.state = self.dormant
         elif self.state == "ended":
-            self.state = "idle"  # another service opens next
+            self.state = "idle"  # the next service that opens begins without a session
         self._clear()
 
-    def open(self, verdict: str, entries: list[Entry], now: float) -> None:
-        self.say("ready")
+    def open(self, kind: str, entries: list[Entry], now: float) -> None:
+        self.publish("ready")
         if self.saved_at is None:
             self.state = "idle"
         elif self.gms and now - self.saved_at >= 60:
-            self.say("restoreTimeout")
+            self.publish("restoreTimeout")
             self.state, self.saved_at = "idle", None
-        elif verdict in ("silent", "bad", "throttled"):
-            self.say("restoreFailed", *(["error"] if verdict == "bad" else []))
+        elif kind in ("silent", "bad", "throttled"):
+            self.publish("restoreFailed", *(["error"] if kind == "bad" else []))
             self.state = self.dormant
         else:
-            self._restored(verdict, entries, now)
+            self._restored(kind, entries, now)
 
-    def _restored(self, verdict: str, entries: list[Entry], now: float) -> None:
+    def _restored(self, kind: str, entries: list[Entry], now: float) -> None:
         self.state = "polling" if self.polls else "active"
-        self.say("restored")
+        self.publish("restored")
         self.saved_at = now
-        if verdict == "refused":  # statusCode 1
+        if kind == "refused":  # statusCode 1
             self.state, self.failures, self.restored_offline = "offline", self.limit + 1, True
-            self.say("restoredOffline")
+            self.publish("restoredOffline")
         else:
             self.content(entries)
-        self.say("pollingStarted")
+        self.publish("pollingStarted")
         self.poll_due = now

@@ -1,20 +1,20 @@
-"""Every point at which two threads can meet is walked through: start and start, end and poll, close and everything."""
+"""Run pairs of commands on two threads by every schedule: two starts, end and poll, close and each other command."""
 
 from __future__ import annotations
 
 import pytest
 
-from tests.testing.interleaving import Condition, Door, Lock, StoppingHttp, Stuck, Turns, walk
+from tests.testing.interleaving import Condition, Deadlock, Lock, ReentrantLock, Scheduler, StoppingHttp, explore
 from webchat_fsm import MemoryStore, WebChatService
-from webchat_fsm.lifecycle.events import EVENTS
+from webchat_fsm.lifecycle._events import EVENTS
 from webchat_fsm.testing import Recorder, Recording, TestServer, Timeline, replay
 
 
-class World:
-    """A service whose locks, requests and deliveries are stops, in a chat that has had its first poll."""
+class Setup:
+    """Set up a service whose locks, requests and deliveries are stops, with a chat after its first poll."""
 
-    def __init__(self, turns: Turns, transport: str, *, begun: bool = True):
-        self.turns = turns
+    def __init__(self, scheduler: Scheduler, transport: str, *, begun: bool = True):
+        self.scheduler = scheduler
         self.polls = transport != "cometd"
         self.steady = "polling" if self.polls else "active"
         self.timeline = Timeline()
@@ -24,14 +24,14 @@ class World:
         self.chat = WebChatService(
             self.server.config(transport),
             store=self.store,
-            http=StoppingHttp(self.server.http(), turns),
+            http=StoppingHttp(self.server.http(), scheduler),
             driver=self.timeline.driver,
             recorder=self.recorder,
         )
         engine = self.chat._engine
-        engine.lock = Lock(turns, "session")
-        engine.outbox._mutex = engine.outbox._changed = Condition(turns, "outbox")
-        self.chat._door = Door(turns, "door")
+        engine.lock = Lock(scheduler, "session")
+        engine.event_queue._mutex = engine.event_queue._changed = Condition(scheduler, "outbox")
+        self.chat._engine._opening = ReentrantLock(scheduler, "opening")
         self.heard: list[str] = []
         for name in EVENTS:
             self.chat.subscribe(name, self._hear)
@@ -44,11 +44,11 @@ class World:
         self.heard.clear()
 
     def _hear(self, event):
-        self.turns.stop(f"delivery {event.name}")
+        self.scheduler.stop(f"delivery {event.name}")
         self.heard.append(event.name)
 
-    def act(self, name: str):
-        """What a player does, by its name: a command, `close`, or `timers` for those that are due."""
+    def action(self, name: str):
+        """Return the action of a worker by its name: a command, `close`, or `timers` for those that are due."""
         if name == "timers":
             return self.timeline.driver.run_due
         if name == "close":
@@ -59,7 +59,7 @@ class World:
         return self.heard.count(event)
 
     def check(self, laws):
-        """What holds after every meeting."""
+        """Check what holds after every schedule."""
         self.chat.close()
         assert laws.pop(id(self.chat)).broken == []
         assert self.chat.state in ("idle", "ended", "async-dormant")
@@ -74,95 +74,95 @@ DATA = {
 }
 
 
-def meet(laws, transport: str, meeting, takeovers: int, *, mishap: str = "") -> int:
-    one, two, verify, begun = meeting
+def explore_pair(laws, transport: str, pair, preemptions: int, *, failure: str = "") -> int:
+    one, two, verify, begun = pair
 
-    def play(turns: Turns):
-        world = World(turns, transport, begun=begun)
-        if mishap:
-            getattr(world.server.core, mishap)()
-        players = turns.play(world.act(one), world.act(two))
-        for player in players:
-            if player.error is not None:
-                raise player.error
-        verify(world, *(player.result for player in players))
-        world.check(laws)
+    def run_pair(scheduler: Scheduler):
+        setup = Setup(scheduler, transport, begun=begun)
+        if failure:
+            getattr(setup.server.core, failure)()
+        workers = scheduler.run_pair(setup.action(one), setup.action(two))
+        for worker in workers:
+            if worker.error is not None:
+                raise worker.error
+        verify(setup, *(worker.result for worker in workers))
+        setup.check(laws)
 
-    return walk(play, takeovers)
+    return explore(run_pair, preemptions)
 
 
-def one_start_wins(world, first, second):
+def one_start_resolves(setup, first, second):
     assert sorted([bool(first), bool(second)]) == [False, True]
     refused = second if first else first
     assert refused.reason == "There is already an active chat session"
-    assert (world.count("started"), world.count("pollingStarted")) == (1, int(world.polls))
-    assert world.chat.state == world.steady
+    assert (setup.count("started"), setup.count("pollingStarted")) == (1, int(setup.polls))
+    assert setup.chat.state == setup.steady
 
 
-def it_ends_once(world, ended, _):
+def chat_ends_once(setup, ended, _):
     assert ended
-    assert world.count("ended") == world.count("clientDisconnected") == 1
-    assert world.count("pollingStopped") == world.polls
-    assert world.chat.state == "ended"
+    assert setup.count("ended") == setup.count("clientDisconnected") == 1
+    assert setup.count("pollingStopped") == setup.polls
+    assert setup.chat.state == "ended"
 
 
-def one_of_two_ends_it(world, first, second):
+def one_end_resolves(setup, first, second):
     assert sorted([bool(first), bool(second)]) == [False, True]
     assert (second if first else first).reason == "There is no active chat session"
-    assert world.count("ended") == 1
+    assert setup.count("ended") == 1
 
 
-def nothing_comes_after_closing(world, closed, _):
+def service_is_closed(setup, closed, _):
     assert closed is True
-    assert world.chat.state in ("idle", "ended", "async-dormant")
-    assert not world.chat._engine.session.opened
-    assert world.timeline.pending() == []
+    assert setup.chat.state in ("idle", "ended", "async-dormant")
+    assert not setup.chat._engine.session.opened
+    assert setup.timeline.pending() == []
 
 
-def the_message_arrives_once(world, sent, _):
+def message_arrives_once(setup, sent, _):
     assert sent
-    world.timeline.advance(10)
-    texts = [message.text for message in world.chat.get_transcript().messages]
+    setup.timeline.advance(10)
+    texts = [message.text for message in setup.chat.get_transcript().messages]
     assert texts.count("hi") == 1
     assert texts.count("Hello") == 1
 
 
-def both_arrive_once(world, first, second):
+def both_arrive_once(setup, first, second):
     assert first
     assert second
-    world.timeline.advance(10)
-    assert [message.text for message in world.chat.get_transcript().messages].count("hi") == 2
-    assert world.count("messageReceived") >= 1
+    setup.timeline.advance(10)
+    assert [message.text for message in setup.chat.get_transcript().messages].count("hi") == 2
+    assert setup.count("messageReceived") >= 1
 
 
-def it_goes_on(world, *_):
-    assert world.chat.state == world.steady
-    assert ("poll" if world.polls else "connect") in [name for _, name in world.timeline.pending()]
-    world.timeline.advance(5)
-    assert [message.text for message in world.chat.get_transcript().messages].count("Hello") == 1
+def chat_continues(setup, *_):
+    assert setup.chat.state == setup.steady
+    assert ("poll" if setup.polls else "connect") in [name for _, name in setup.timeline.pending()]
+    setup.timeline.advance(5)
+    assert [message.text for message in setup.chat.get_transcript().messages].count("Hello") == 1
 
 
-def polling_has_stopped(world, stopped, _):
+def polling_has_stopped(setup, stopped, _):
     assert stopped
-    assert world.chat.state == "active"
-    assert world.timeline.pending() == []
-    assert world.count("pollingStopped") == 1
+    assert setup.chat.state == "active"
+    assert setup.timeline.pending() == []
+    assert setup.count("pollingStopped") == 1
 
 
-MEETINGS = [
-    ("startChat", "startChat", one_start_wins, False),
-    ("endChat", "timers", it_ends_once, True),
-    ("endChat", "sendMessage", it_ends_once, True),
-    ("endChat", "updateUserData", it_ends_once, True),
-    ("endChat", "stopPoll", it_ends_once, True),
-    ("endChat", "endChat", one_of_two_ends_it, True),
-    ("sendMessage", "timers", the_message_arrives_once, True),
+PAIRS = [
+    ("startChat", "startChat", one_start_resolves, False),
+    ("endChat", "timers", chat_ends_once, True),
+    ("endChat", "sendMessage", chat_ends_once, True),
+    ("endChat", "updateUserData", chat_ends_once, True),
+    ("endChat", "stopPoll", chat_ends_once, True),
+    ("endChat", "endChat", one_end_resolves, True),
+    ("sendMessage", "timers", message_arrives_once, True),
     ("sendMessage", "sendMessage", both_arrive_once, True),
-    ("sendTyping", "timers", it_goes_on, True),
-    ("startPoll", "timers", it_goes_on, True),
+    ("sendTyping", "timers", chat_continues, True),
+    ("startPoll", "timers", chat_continues, True),
     ("stopPoll", "timers", polling_has_stopped, True),
     *(
-        ("close", other, nothing_comes_after_closing, other != "startChat")
+        ("close", other, service_is_closed, other != "startChat")
         for other in (
             "startChat",
             "timers",
@@ -177,68 +177,68 @@ MEETINGS = [
 ]
 
 
-def names(meeting) -> str:
-    return f"{meeting[0]} and {meeting[1]}"
+def names(pair) -> str:
+    return f"{pair[0]} and {pair[1]}"
 
 
-PUSHED = [meeting for meeting in MEETINGS if not {"startPoll", "stopPoll"} & set(meeting[:2])]
-"""Those that there are where nothing is polled."""
+PUSHED = [pair for pair in PAIRS if not {"startPoll", "stopPoll"} & set(pair[:2])]
+"""The pairs of a transport that does not poll."""
 
 
-@pytest.mark.parametrize("meeting", [MEETINGS[0], MEETINGS[1], ("close", "timers", nothing_comes_after_closing, True)])
-def test_wherever_two_threads_meet_both_come_out_as_they_should(meeting, laws):
-    """The others are walked through, and these with more takings-over, in the soak."""
-    assert meet(laws, "v2", meeting, takeovers=1) > 20
+@pytest.mark.parametrize("pair", [PAIRS[0], ("close", "timers", service_is_closed, True)])
+def test_two_threads_preempted_once_anywhere_both_succeed(pair, laws):
+    """Run a few pairs; the soak tests run all of them, and with two preemptions."""
+    assert explore_pair(laws, "v2", pair, preemptions=1) > 15
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("meeting", MEETINGS, ids=names)
-def test_wherever_two_threads_meet_twice_both_come_out_as_they_should(meeting, laws):
-    assert meet(laws, "v2", meeting, takeovers=2) > 200
+@pytest.mark.parametrize("pair", PAIRS, ids=names)
+def test_two_threads_preempted_twice_anywhere_both_succeed(pair, laws):
+    assert explore_pair(laws, "v2", pair, preemptions=2) > 80
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("transport", ["v3", "v3-async"])
-@pytest.mark.parametrize("meeting", MEETINGS, ids=names)
-def test_two_threads_meet_on_the_other_polled_transports_too(meeting, transport, laws):
-    assert meet(laws, transport, meeting, takeovers=1) > 20
+@pytest.mark.parametrize("pair", PAIRS, ids=names)
+def test_two_threads_interleave_on_other_polled_transports(pair, transport, laws):
+    assert explore_pair(laws, transport, pair, preemptions=1) > 15
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("mishap", ["", "forget_clients", "hang_up"])
-@pytest.mark.parametrize("meeting", PUSHED, ids=names)
-def test_two_threads_meet_over_cometd_too(meeting, mishap, laws):
-    assert meet(laws, "cometd", meeting, takeovers=1, mishap=mishap if meeting[3] else "") > 20
+@pytest.mark.parametrize("failure", ["", "forget_clients", "hang_up"])
+@pytest.mark.parametrize("pair", PUSHED, ids=names)
+def test_two_threads_interleave_over_cometd(pair, failure, laws):
+    assert explore_pair(laws, "cometd", pair, preemptions=1, failure=failure if pair[3] else "") > 15
 
 
-def test_two_locks_in_opposite_orders_are_found_to_deadlock():
-    def play(turns: Turns):
-        first, second = Lock(turns, "first"), Lock(turns, "second")
-        for player in turns.play(lambda: both(first, second), lambda: both(second, first)):
-            if player.error is not None:
-                raise player.error
+def test_deadlock_of_two_locks_in_opposite_orders_is_found():
+    def run_pair(scheduler: Scheduler):
+        first, second = Lock(scheduler, "first"), Lock(scheduler, "second")
+        for worker in scheduler.run_pair(lambda: both(first, second), lambda: both(second, first)):
+            if worker.error is not None:
+                raise worker.error
 
-    with pytest.raises(Stuck, match="both threads wait"):
-        walk(play, takeovers=1)
+    with pytest.raises(Deadlock, match="both threads wait"):
+        explore(run_pair, preemptions=1)
 
 
-def test_a_race_that_needs_one_taking_over_is_found():
-    def play(turns: Turns):
+def test_race_that_needs_one_preemption_is_found():
+    def run_pair(scheduler: Scheduler):
         account = {"balance": 0}
 
         def pay():
             balance = account["balance"]
-            turns.stop("between reading and writing")
+            scheduler.stop("between reading and writing")
             account["balance"] = balance + 1
 
-        turns.play(pay, pay)
+        scheduler.run_pair(pay, pay)
         assert account["balance"] == 2
 
     with pytest.raises(AssertionError, match="1 == 2"):
-        walk(play, takeovers=1)
+        explore(run_pair, preemptions=1)
 
 
 def both(one: Lock, other: Lock) -> None:

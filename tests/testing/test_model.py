@@ -1,4 +1,4 @@
-"""A service and a model of it go side by side through any order of commands, answers, faults and time."""
+"""Run a service and its model through the same random commands, answers, faults and times, and compare them."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from hypothesis.stateful import (
 
 from tests.testing.model import IN_SESSION, KINDS, Entry, Lifecycle
 from webchat_fsm import MemoryStore
-from webchat_fsm.core import on_reply
-from webchat_fsm.lifecycle.events import EVENTS
+from webchat_fsm._core import on_poll
+from webchat_fsm.lifecycle._events import EVENTS
 from webchat_fsm.testing import TestServer, Timeline, replay
 
 FAULTS = {
@@ -32,20 +32,20 @@ FAULTS = {
     "throttled": ({"http_status": 429, "retry_after": 7}, "throttled"),
     "unavailable": ({"server_status": 1}, "refused"),
 }
-"""What can go wrong with the next request, and what that amounts to."""
+"""Faults of the next request, each with the kind of its result."""
 
 CONTENT = frozenset(
     {"messageReceived", "agentTypingStarted", "agentTypingStopped"}
     | {f"{kind}{change}" for kind in KINDS.values() for change in ("Connected", "Disconnected")}
 )
-"""Events that the messages cause, and nothing else but the end."""
+"""Events that only messages cause, apart from those of the end of the chat."""
 
 PEOPLE = ("agent", "supervisor", "bot")
 ACTS = ("join", "leave", "typing", "stop_typing", "say")
 
 
 class Chats(RuleBasedStateMachine):
-    """The rules; each gives a command or lets something happen, and tells the model."""
+    """Define the rules: each runs a command or causes an event at the server, and updates the model."""
 
     transport = "v2"
 
@@ -55,7 +55,7 @@ class Chats(RuleBasedStateMachine):
         self.server = TestServer(self.timeline)
         self.server.records = True
         self.store = MemoryStore()
-        self.verdicts: list[str] = []
+        self.planned_kinds: list[str] = []
         self.passed: set[Entry] = set()
         self.people = {kind: getattr(self.server, kind)(kind.title()) for kind in PEOPLE}
 
@@ -83,19 +83,19 @@ class Chats(RuleBasedStateMachine):
 
     # -- the server's side ---------------------------------------------------------------------------------------------
 
-    def _asked(self) -> str:
-        """What the next request amounts to; the fault that waits for it is spent by it."""
-        return self.verdicts.pop() if self.verdicts else "good"
+    def _next_kind(self) -> str:
+        """Return the kind of the next request's result, and remove the fault planned for it."""
+        return self.planned_kinds.pop() if self.planned_kinds else "good"
 
     def entries(self, *, restoring: bool = False) -> list[Entry]:
-        """What the server shows: v3 echoes no own typing, has none in its history, and pages that where it is async."""
+        """Return what the server shows: v3 echoes no own typing, its history has none, and async history is paged."""
         known = [self._entry(event) for event in self.server.core.current_chat().transcript]
         if self.model.gms:
             return known
         typing = {one for one in known if one.type.startswith("Typing")}
         own = {one for one in typing if one.kind == "Client"}
         seen = [place for place, one in enumerate(known) if one.index in self.model.seen]
-        if self.model.behind and not restoring:  # asked for is all behind the last one seen, typing too
+        if self.model.behind and not restoring:  # the request is for all after the last one seen, typing included
             start = seen[-1] + 1 if seen else 0
             self.passed |= {one for one in known[:start] if one in typing}
             return [one for one in known[start:] if one not in own]
@@ -107,17 +107,17 @@ class Chats(RuleBasedStateMachine):
         sender = event.sender
         return Entry(event.index, event.type, "Bot" if sender.bot else sender.kind, sender.participant_id)
 
-    @precondition(lambda self: not self.verdicts)
+    @precondition(lambda self: not self.planned_kinds)
     @rule(fault=st.sampled_from(sorted(FAULTS)), times=st.integers(1, 7))
-    def spoil(self, fault, times):
-        """Let something go wrong with the next requests, whatever they are."""
-        given, verdict = FAULTS["error" if fault == "unavailable" and self.transport != "v2" else fault]
-        self.verdicts = [verdict] * times
+    def plan_faults(self, fault, times):
+        """Plan a fault for each of the next requests."""
+        given, kind = FAULTS["error" if fault == "unavailable" and self.transport != "v2" else fault]
+        self.planned_kinds = [kind] * times
         self.server.load_faults([{**given, "attempt": list(range(1, times + 1))}])
 
     @precondition(lambda self: self.in_session)
     @rule(kind=st.sampled_from(PEOPLE), act=st.sampled_from(ACTS))
-    def somebody_acts(self, kind, act):
+    def person_acts(self, kind, act):
         person, chat = self.people[kind], self.server.core.current_chat()
         if not person.is_in(chat):
             person.join()
@@ -126,23 +126,23 @@ class Chats(RuleBasedStateMachine):
         else:
             getattr(person, act)(*(["Hello"] if act == "say" else []))
 
-    @precondition(lambda self: self.in_session and not self.verdicts)
+    @precondition(lambda self: self.in_session and not self.planned_kinds)
     @rule(fault=st.sampled_from(sorted(FAULTS)), times=st.integers(1, 7), more=st.integers(0, 3))
-    def trouble(self, fault, times, more):
-        """The next polls go wrong, and perhaps some after them go well."""
-        self.spoil(fault, times)
-        self.the_next_timers(times + more)
+    def polls_fail(self, fault, times, more):
+        """Let the next polls fail, and some after them succeed."""
+        self.plan_faults(fault, times)
+        self.timers_run(times + more)
 
     # -- time ----------------------------------------------------------------------------------------------------------
 
     @precondition(lambda self: self.model.due)
     @rule(times=st.integers(1, 10))
-    def the_next_timers(self, times):
+    def timers_run(self, times):
         for _ in range(times if self.model.due else 0):
-            self.the_next_timer()
-            self.the_service_is_where_the_model_is()
+            self.timer_runs()
+            self.service_agrees_with_model()
 
-    def the_next_timer(self):
+    def timer_runs(self):
         if not self.model.due:
             return
         due = self.model.due
@@ -150,21 +150,21 @@ class Chats(RuleBasedStateMachine):
         assert [moment for moment, _ in self.timeline_due()] == pytest.approx([moment for moment, _ in due], abs=1e-4)
         moment = self.timeline_due()[0][0]
         names = [name for one, name in self.timeline_due() if one <= moment + 2e-6]
-        self._let_pass(max(0.0, moment - self.now), names)
+        self._advance(max(0.0, moment - self.now), names)
 
-    @precondition(lambda self: self.in_session and self.model.state != "active" and not self.verdicts)
+    @precondition(lambda self: self.in_session and self.model.state != "active" and not self.planned_kinds)
     @rule()
-    def the_server_ends_the_chat(self):
+    def server_ends_chat(self):
         self.model.typing_due = None
         self.chat._engine.session.timers.pop("typing countdown", None)
         self.server.end()
         due = next(moment for moment, name in self.timeline_due() if name == "poll")
-        self._let_pass(max(0.0, due - self.now), ["poll"], ended=True)
+        self._advance(max(0.0, due - self.now), ["poll"], ended=True)
 
     def timeline_due(self):
         return [(due, name) for due, name in self.timeline.pending()]
 
-    def _let_pass(self, seconds, names, *, ended=False):
+    def _advance(self, seconds, names, *, ended=False):
         for name in names:
             self._tick(name, self.now + seconds, ended=ended)
         self.timeline.advance(seconds)
@@ -172,18 +172,18 @@ class Chats(RuleBasedStateMachine):
     def _tick(self, name, moment, *, ended):
         if name == "typing countdown":
             self.model.typing_due = None
-            self.model.say("clientTypingStopped")
-            self._other(self._asked())
+            self.model.publish("clientTypingStopped")
+            self._contact(self._next_kind())
         else:
-            verdict = self._asked()
-            self.model.poll(verdict, self.entries() if verdict == "good" else [], moment, ended=ended)
+            kind = self._next_kind()
+            self.model.poll(kind, self.entries() if kind == "good" else [], moment, ended=ended)
 
-    def _other(self, verdict):
-        """A request that is no poll has come back."""
-        self.model.contact(verdict)
+    def _contact(self, kind):
+        """Update the model by the result of a request that is no poll."""
+        self.model.contact(kind)
 
     @rule(share=st.sampled_from([0.1, 0.5, 0.9]))
-    def a_moment_passes(self, share):
+    def time_passes(self, share):
         due = self.timeline.next_timer()
         left = 1.0 if due is None else due - self.timeline.now()
         if left > 1e-3:
@@ -194,19 +194,19 @@ class Chats(RuleBasedStateMachine):
     @precondition(lambda self: self.model.state in ("idle", "ended"))
     @rule()
     def start(self):
-        verdict = self._asked()
+        kind = self._next_kind()
         self.passed.clear()
         self.chat.command("startChat", {"nickname": "Jonny"})
-        self.model.start(verdict, self.entries() if verdict == "good" else [], self.now)
+        self.model.start(kind, self.entries() if kind == "good" else [], self.now)
 
     @precondition(lambda self: self.in_session)
     @rule()
     def send(self):
         self.model.send()
         self.model.activity(self.now)
-        verdict = self._asked()
-        self._other(verdict)
-        assert bool(self.chat.command("sendMessage", {"message": "hi"})) == (verdict == "good")
+        kind = self._next_kind()
+        self._contact(kind)
+        assert bool(self.chat.command("sendMessage", {"message": "hi"})) == (kind == "good")
 
     @precondition(lambda self: self.in_session)
     @rule()
@@ -214,15 +214,15 @@ class Chats(RuleBasedStateMachine):
         burst = self.model.typing_due is not None
         self.model.typing_due = self.now + 2
         if not burst:
-            self.model.say("clientTypingStarted")
-            self._other(self._asked())
+            self.model.publish("clientTypingStarted")
+            self._contact(self._next_kind())
         self.chat.command("sendTyping", {"message": "h"})
 
     @precondition(lambda self: self.in_session)
     @rule()
     def update_user_data(self):
         if self.model.polls:
-            self._other(self._asked())
+            self._contact(self._next_kind())
         self.chat.command("updateUserData", {"page": "/"})
 
     @precondition(lambda self: self.in_session and self.model.polls)
@@ -242,35 +242,35 @@ class Chats(RuleBasedStateMachine):
     def end(self, sure):
         if not sure:
             return
-        self.model.leaving()
-        self._other(self._asked())
-        self.model.left()
+        self.model.end_requested()
+        self._contact(self._next_kind())
+        self.model.end_settled()
         self.chat.command("endChat")
 
     @rule(away=st.sampled_from([0.0, 30.0, 59.999, 60.0, 100.0]))
-    def close_and_come_back(self, away):
+    def close_and_reopen(self, away):
         restorable = self.model.saved_at is not None or self.in_session
         self.model.close(self.now)
         assert self.chat.close()
         self.timeline.advance(away)
         self._new_service()
         too_old = self.model.gms and restorable and self.now - self.model.saved_at >= 60
-        verdict = self._asked() if restorable and not too_old else "good"
-        if verdict == "good" and restorable and self.transport == "v3-async":
-            verdict = self._asked()  # the first request takes the token, the second brings the messages
-        self.model.open(verdict, self.entries(restoring=True) if restorable else [], self.now)
+        kind = self._next_kind() if restorable and not too_old else "good"
+        if kind == "good" and restorable and self.transport == "v3-async":
+            kind = self._next_kind()  # the first request gets the token, the second the messages
+        self.model.open(kind, self.entries(restoring=True) if restorable else [], self.now)
         self.chat.open()
 
     @rule()
-    def a_command_that_is_refused_changes_nothing(self):
+    def illegal_command_is_rejected(self):
         for command in ("startChat", "endChat", "sendMessage", "stopPoll", "poll", "restore"):
             if not self.chat.can(command):
                 assert not self.chat.command(command, {"message": "hi"})
 
-    # -- what holds after each -----------------------------------------------------------------------------------------
+    # -- invariants ----------------------------------------------------------------------------------------------------
 
     @invariant()
-    def the_service_is_where_the_model_is(self):
+    def service_agrees_with_model(self):
         if hasattr(self, "model"):
             heard, self.heard[:] = list(self.heard), []
             assert heard == self.model.take()
@@ -279,7 +279,7 @@ class Chats(RuleBasedStateMachine):
                 assert self.chat.health().failures == self.model.failures
 
     @invariant()
-    def what_is_legal_is_what_the_model_allows(self):
+    def state_allows_the_legal_commands(self):  # checked after the above, by the order of names
         if hasattr(self, "model"):
             state = self.model.state
             assert self.chat.can("startChat") == (state in ("idle", "ended"))
@@ -288,22 +288,22 @@ class Chats(RuleBasedStateMachine):
             assert self.chat.can("stopPoll") == (self.model.polls and state in ("polling", "offline"))
 
     def teardown(self):
-        """When all is well again nothing is missing, and the whole story can be replayed."""
+        """Check that nothing is missing after the faults, and that the recordings replay."""
         if hasattr(self, "model"):
-            self._heal()
+            self._recover()
         for chat, _ in self.server.recorders:
             replay(self.server.recording(chat)).check()
         self.server.close()
 
-    def _heal(self):
+    def _recover(self):
         self.server.clear_faults()
-        self.verdicts.clear()
+        self.planned_kinds.clear()
         if self.model.state == "active" and self.model.polls:
             self.start_poll()
         for _ in range(4):
             if self.model.due:
-                self.the_next_timer()
-                self.the_service_is_where_the_model_is()
+                self.timer_runs()
+                self.service_agrees_with_model()
         assert len(self.chat.get_transcript().messages) == len(self.model.seen)
 
 
@@ -316,7 +316,7 @@ class NexusChats(Chats):
 
 
 class PushedChats(Chats):
-    """Over CometD it is the link's affair when it asks for what; foretold are the content and what holds at last."""
+    """Check CometD, whose link decides when it requests: only the content and the final state are compared."""
 
     transport = "cometd"
 
@@ -328,7 +328,7 @@ class PushedChats(Chats):
         )
 
     def _follow(self):
-        """Let the model take what was delivered, and the state that the events tell of."""
+        """Update the model by the delivered messages and by the state after the events."""
         heard, self.heard[:] = list(self.heard), []
         known = {one.index: one for one in self.entries()} if self.server.core.chats else {}
         chunks, self.delivered[:] = list(self.delivered), []
@@ -337,12 +337,12 @@ class PushedChats(Chats):
         for chunk in chunks:
             assert not self.model.seen.intersection(chunk)
             self.model.content([known[index] for index in chunk])
-        told = self.model.take()
+        expected = self.model.take()
         if "ended" in heard:
-            self.model.left()
-            told += self.model.take()
-            told = [name for name in told if name in heard]  # who was told to have left is not told so again
-        assert [name for name in heard if name in CONTENT] == [name for name in told if name in CONTENT]
+            self.model.end_settled()
+            expected += self.model.take()
+            expected = [name for name in expected if name in heard]  # no participant is reported as gone twice
+        assert [name for name in heard if name in CONTENT] == [name for name in expected if name in CONTENT]
         self._settle(heard)
 
     def _settle(self, heard):
@@ -359,22 +359,22 @@ class PushedChats(Chats):
 
     @precondition(lambda self: self.timeline.next_timer() is not None)
     @rule(times=st.integers(1, 10))
-    def the_next_timers(self, times):
+    def timers_run(self, times):
         for _ in range(times):
             self.timeline.advance(max(0.0, (self.timeline.next_timer() or 0.0) - self.timeline.now()))
             self._follow()
-        self.verdicts.clear()
+        self.planned_kinds.clear()
 
     @precondition(lambda self: self.in_session)
-    @rule(mishap=st.sampled_from(["forget_clients", "hang_up"]))
-    def the_gateway_restarts(self, mishap):
-        getattr(self.server.core, mishap)()
+    @rule(failure=st.sampled_from(["forget_clients", "hang_up"]))
+    def gateway_restarts(self, failure):
+        getattr(self.server.core, failure)()
 
     @precondition(lambda self: self.in_session)
     @rule()
-    def the_server_ends_the_chat(self):
+    def server_ends_chat(self):
         self.server.clear_faults()
-        self.verdicts.clear()
+        self.planned_kinds.clear()
         self.server.end()
         self.timeline.advance(200)
         assert self.chat.state == "ended"
@@ -406,7 +406,7 @@ class PushedChats(Chats):
         assert self.chat.state == "ended"
 
     @rule(away=st.sampled_from([0.0, 30.0, 59.999, 60.0, 100.0]))
-    def close_and_come_back(self, away):
+    def close_and_reopen(self, away):
         restorable = self.in_session
         self.chat.close()
         self.timeline.advance(away)
@@ -417,11 +417,11 @@ class PushedChats(Chats):
         assert not (restorable and away >= 60) or "restoreTimeout" in self.heard
 
     @invariant()
-    def the_service_is_where_the_model_is(self):
+    def service_agrees_with_model(self):
         if hasattr(self, "model"):
             self._follow()
 
-    def _heal(self):
+    def _recover(self):
         self.server.clear_faults()
         self.timeline.advance(200)
         self._follow()
@@ -433,7 +433,7 @@ class PushedChats(Chats):
 MACHINES = {"v2": Chats, "cometd": PushedChats, "v3": NexusChats, "v3-async": AsyncChats}
 
 LENGTH = 40
-"""Steps of one story at most."""
+"""Most steps of one example."""
 
 ORDINARY = 300
 """Steps in the ordinary run, for each transport."""
@@ -442,7 +442,7 @@ STEPS = int(os.environ.get("WEBCHAT_MODEL_STEPS", "20000"))
 """Steps of the soak, over all transports; more on request."""
 
 
-def go_side_by_side(transport, steps, **more):
+def run_machine(transport, steps, **more):
     run_state_machine_as_test(
         MACHINES[transport],
         settings=settings(
@@ -458,18 +458,20 @@ def go_side_by_side(transport, steps, **more):
 
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("transport", MACHINES)
-def test_the_service_does_what_the_model_says(transport):
-    go_side_by_side(transport, ORDINARY, derandomize=True)
+def test_service_agrees_with_the_model(transport):
+    run_machine(transport, ORDINARY, derandomize=True)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(0)
 @pytest.mark.parametrize("transport", MACHINES)
-def test_the_service_does_what_the_model_says_for_long(transport):
-    go_side_by_side(transport, STEPS // len(MACHINES), print_blob=True)
+def test_service_agrees_with_the_model_in_long_runs(transport):
+    run_machine(transport, STEPS // len(MACHINES), print_blob=True)
 
 
-def test_a_service_that_does_otherwise_is_found_out(monkeypatch):
-    monkeypatch.setitem(on_reply.POLLED, on_reply.Verdict.UNAVAILABLE, on_reply.POLLED[on_reply.Verdict.THROTTLED])
+def test_difference_from_the_model_is_found(monkeypatch):
+    monkeypatch.setitem(
+        on_poll.POLLED, on_poll.ResponseKind.UNAVAILABLE, on_poll.POLLED[on_poll.ResponseKind.THROTTLED]
+    )
     with pytest.raises(AssertionError):
-        go_side_by_side("v2", 4000, derandomize=True, phases=[Phase.generate])
+        run_machine("v2", 4000, derandomize=True, phases=[Phase.generate])

@@ -1,4 +1,4 @@
-"""A session is written down, secrets excepted, and goes the same way when it is replayed."""
+"""Test that a session is recorded without secrets and replays identically."""
 
 from __future__ import annotations
 
@@ -12,34 +12,35 @@ import stat
 import msgspec
 import pytest
 
+from tests.limits import LONG
 from webchat_fsm import MemoryStore, WebChatService
-from webchat_fsm.core import on_reply
-from webchat_fsm.lifecycle.table import Transport
+from webchat_fsm._core import on_poll
+from webchat_fsm._wire import gms_v2
+from webchat_fsm.lifecycle._transports import Transport
 from webchat_fsm.server import ServerOptions
 from webchat_fsm.testing import Recorder, Recording, RecordingError, TestServer, Timeline, replay, state_at
-from webchat_fsm.testing.chaos import drawn
-from webchat_fsm.wire import gms_v2
+from webchat_fsm.testing._chaos import draw_faults
 
 CARD = "4711-0815-3333"
 SECRETS = {
     "apikey": "api-key-of-the-customer",
     "userData": {"tier": "gold-plated-customer"},
-    "client": {"headers": {"Authorization": "Bearer of-good-news"}},
+    "client": {"headers": {"Authorization": "Bearer private-token"}},
 }
 
 
 @pytest.fixture
 def recorded(webchat_server):
-    """A maker of clients that are recorded, of a transport."""
+    """Give the function that makes recorded clients of a transport."""
     webchat_server.records = True
     return webchat_server.client
 
 
 @pytest.fixture
 def play(webchat_timeline, webchat_server):
-    """A chat with a bit of everything, in two openings; gives the recordings of both."""
+    """Give a function that runs a varied chat in two services and returns the recordings of both."""
 
-    def played(transport: Transport) -> tuple[Recording, Recording]:
+    def run_chat(transport: Transport) -> tuple[Recording, Recording]:
         webchat_server.records = True
         store = MemoryStore()
         chat = webchat_server.client(transport, SECRETS, store)
@@ -48,7 +49,7 @@ def play(webchat_timeline, webchat_server):
         chat.start_chat(nickname="Jonny", user_data={"page": "a-private-page"})
         ann = webchat_server.agent("Ann").join()
         ann.say("Hello")
-        chat.register_pre_processor(shouted)
+        chat.register_pre_processor(upper_cased)
         webchat_timeline.advance(2)
         chat.add_prefilter(re.compile("^hm+$", re.IGNORECASE))
         chat.send_typing("my card is")
@@ -61,7 +62,7 @@ def play(webchat_timeline, webchat_server):
         chat.command("registerTypingPreviewInput", {"input": "no input"})
         chat.update_user_data({"mood": "a-private-mood"})
         webchat_timeline.advance(5)
-        webchat_server.load_faults(drawn(3, transport, 12))
+        webchat_server.load_faults(draw_faults(3, transport, 12))
         for number in range(6):
             ann.say(f"Line {number}")
             webchat_timeline.advance(4)
@@ -73,19 +74,19 @@ def play(webchat_timeline, webchat_server):
         later.command("endChat")
         return webchat_server.recording(chat), webchat_server.recording(later)
 
-    return played
+    return run_chat
 
 
 class Paper(io.BytesIO):
     name = "plan.txt"
 
 
-def shouted(message):
+def upper_cased(message):
     return {**message, "text": message["text"].upper(), "loud": True}
 
 
 @pytest.mark.parametrize("transport", Transport)
-def test_a_replay_gives_the_same_transitions_events_outcomes_and_requests(play, transport):
+def test_replay_gives_the_same_decisions_and_requests(play, transport):
     for recording in play(transport):
         again = replay(recording)
         assert again.differences == []
@@ -95,7 +96,7 @@ def test_a_replay_gives_the_same_transitions_events_outcomes_and_requests(play, 
 
 
 @pytest.mark.parametrize("transport", Transport)
-def test_no_secret_is_written_down(play, webchat_server, transport):
+def test_recording_contains_no_secret(play, webchat_server, transport):
     text = "\n".join(json.dumps([recording.head, *recording.lines]) for recording in play(transport))
     keys = {chat.secure_key for chat in webchat_server.core.chats}
     headers = {
@@ -111,7 +112,7 @@ def test_no_secret_is_written_down(play, webchat_server, transport):
     assert "Hello" in text
 
 
-def test_what_happened_is_there_in_words(recorded, webchat_timeline, webchat_server):
+def test_recording_lists_commands_transitions_and_events(recorded, webchat_timeline, webchat_server):
     chat = recorded()
     chat.open()
     chat.start_chat(nickname="Jonny")
@@ -129,7 +130,7 @@ def test_what_happened_is_there_in_words(recorded, webchat_timeline, webchat_ser
     assert recording.transport is Transport.V2
 
 
-def test_what_was_known_when_can_be_asked(recorded, webchat_timeline, webchat_server):
+def test_state_at_returns_the_session_at_a_time(recorded, webchat_timeline, webchat_server):
     chat = recorded(config={"pollExceptionLimit": 0})
     chat.open()
     begun = webchat_timeline.now()
@@ -151,42 +152,42 @@ def test_what_was_known_when_can_be_asked(recorded, webchat_timeline, webchat_se
     assert state_at(recording, begun + 20).state == "polling"
 
 
-def test_a_fault_in_reading_an_answer_shows_again(recorded, webchat_timeline, webchat_server):
+def test_invalid_answer_gives_the_same_error_in_replay(recorded, webchat_timeline, webchat_server):
     body = b'{"statusCode": 404, "message": "\xff"}'
     chat = recorded()
     chat.open()
     chat.start_chat(nickname="Jonny")
     webchat_timeline.advance(0)
     webchat_server.faults.add(operation="refresh", body=body)
-    with webchat_timeline.expect(chat, "error") as came:
+    with webchat_timeline.expect(chat, "error") as published:
         webchat_timeline.advance(1)
     again = replay(webchat_server.recording(chat)).check()
     [error] = [event for event in again.events if event.name == "error"]
-    assert error.data["errors"] == came[0].data.response.errors
+    assert error.data["errors"] == published[0].data.response.errors
 
 
-def test_another_core_is_caught_by_a_replay(recorded, webchat_timeline, webchat_server, monkeypatch):
+def test_replay_finds_a_changed_core(recorded, webchat_timeline, webchat_server, monkeypatch):
     chat = recorded()
     chat.open()
     chat.start_chat(nickname="Jonny")
     webchat_timeline.advance(0)
     recording = webchat_server.recording(chat)
-    monkeypatch.setitem(on_reply.POLLED, on_reply.Verdict.GOOD, on_reply.POLLED[on_reply.Verdict.BAD])
+    monkeypatch.setitem(on_poll.POLLED, on_poll.ResponseKind.GOOD, on_poll.POLLED[on_poll.ResponseKind.BAD])
     with pytest.raises(AssertionError, match=r"events: recorded .*clientConnected"):
         replay(recording).check()
 
 
-def test_another_dialect_is_caught_by_a_replay(recorded, webchat_timeline, webchat_server, monkeypatch):
+def test_replay_finds_a_changed_dialect(recorded, webchat_timeline, webchat_server, monkeypatch):
     chat = recorded()
     chat.open()
     chat.start_chat(nickname="Jonny")
     chat.send_message("hello")
     recording = webchat_server.recording(chat)
-    monkeypatch.setitem(gms_v2._OPERATIONS, "send", gms_v2.GmsV2._typing)
+    monkeypatch.setattr(gms_v2, "_send", lambda send: [("text", send.message)])
     assert [difference.split(": ")[1] for difference in replay(recording).differences] == ["request"]
 
 
-def test_a_recording_of_two_threads_is_replayed_in_the_order_of_their_decisions(tmp_path):
+def test_replay_keeps_the_order_of_two_threads(tmp_path):
     with Timeline.frozen("injected") as timeline:
         server = TestServer(timeline)
         recorder = Recorder(tmp_path / "chat.jsonl")
@@ -194,31 +195,31 @@ def test_a_recording_of_two_threads_is_replayed_in_the_order_of_their_decisions(
         with chat:
             chat.start_chat(nickname="Jonny")
             server.agent("Ann").join()
-            chat.wait_for("agentConnected", 5)
+            chat.wait_for("agentConnected", LONG)
             for number in range(20):
                 chat.send_message(f"message {number}")
-            chat.wait_for("messageReceived", 5, lambda event: event.data.messages[-1].text == "message 19")
+            chat.wait_for("messageReceived", LONG, lambda event: event.data.messages[-1].text == "message 19")
     recording = Recording.read(tmp_path / "chat.jsonl")
     assert replay(recording).check().events == recording.events
     assert recording.requests.count("send") == 20
 
 
-def test_a_file_is_its_owner_s_alone_and_not_overwritten(tmp_path):
+def test_file_is_private_and_not_overwritten(tmp_path):
     Recorder(tmp_path / "chat.jsonl")
     assert stat.S_IMODE((tmp_path / "chat.jsonl").stat().st_mode) == 0o600
     with pytest.raises(FileExistsError):
         Recorder(tmp_path / "chat.jsonl")
 
 
-def test_a_file_is_replaced_where_that_is_asked_for(tmp_path):
-    (tmp_path / "chat.jsonl").write_text("Dear diary\n")
+def test_file_is_replaced_with_overwrite(tmp_path):
+    (tmp_path / "chat.jsonl").write_text("not a recording\n")
     (tmp_path / "chat.jsonl").chmod(0o644)
     Recorder(tmp_path / "chat.jsonl", overwrite=True)
     assert (tmp_path / "chat.jsonl").read_bytes() == b""
     assert stat.S_IMODE((tmp_path / "chat.jsonl").stat().st_mode) == 0o600
 
 
-def test_a_disk_that_is_full_ends_the_recording_and_not_the_chat(webchat_server, webchat_timeline, tmp_path, caplog):
+def test_full_disk_ends_the_recording_and_not_the_chat(webchat_server, webchat_timeline, tmp_path, caplog):
     recorder = Recorder(tmp_path / "chat.jsonl")
     chat = WebChatService(
         webchat_server.config(), http=webchat_server.http(), driver=webchat_timeline.driver, recorder=recorder
@@ -232,14 +233,14 @@ def test_a_disk_that_is_full_ends_the_recording_and_not_the_chat(webchat_server,
     assert [record.getMessage().startswith("the recording ends here") for record in caplog.records] == [True]
 
 
-def test_a_recorder_records_one_service(webchat_server):
+def test_recorder_rejects_a_second_service(webchat_server):
     recorder = Recorder()
     WebChatService(webchat_server.config(), recorder=recorder, http=webchat_server.http())
     with pytest.raises(ValueError, match="records one service"):
         WebChatService(webchat_server.config(), recorder=recorder, http=webchat_server.http())
 
 
-def test_a_service_without_a_recorder_has_no_recording(webchat, webchat_server):
+def test_service_without_recorder_has_no_recording(webchat, webchat_server):
     with pytest.raises(LookupError):
         webchat_server.recording(webchat)
 
@@ -249,23 +250,23 @@ STEP = {"time": 0.0, "timer": 0.0, "draw": 0.0, "state": "idle", "transitions": 
 
 
 @pytest.mark.parametrize(
-    ("lines", "told"),
+    ("lines", "message"),
     [
         ([], "line 1: this is no recording"),
         ([{"event": "ready"}], "line 1: this is no recording"),
-        ([{"recording": 2}], "line 1: a recording of version 2; known is 1"),
+        ([{"recording": 2}], "line 1: a recording of version 2, and .* 1: replay it with"),
         ([{"recording": "1"}], "line 1: recording: expected int, got str"),
-        ([{**HEAD, "transport": "pigeon"}], "line 1: transport: invalid enum value 'pigeon'"),
+        ([{**HEAD, "transport": "v9"}], "line 1: transport: invalid enum value 'v9'"),
         ([{**HEAD, "transport": "v3"}], "line 1: transport: v3, but the configuration says v2"),
         ([{"recording": 1, "transport": "v2"}], "line 1: object missing required field config"),
         ([{"recording": 1, "transport": "v2", "config": {"dataURL": 3}}], "line 1: the configuration: .*dataURL"),
-        ([HEAD, {**STEP, "tick": "lunch", "preview": ""}], "line 2: tick: invalid enum value 'lunch'"),
-        ([HEAD, {**STEP, "answered": 1, "trouble": []}], "line 2: request 1 is one that no line before asks for; are"),
+        ([HEAD, {**STEP, "tick": "unknown", "preview": ""}], "line 2: tick: invalid enum value 'unknown'"),
+        ([HEAD, {**STEP, "answered": 1, "trouble": []}], "line 2: request 1 was made by no line before; are"),
         ([HEAD, {**STEP, "answered": 1, "status": 200}], "line 2: an answer needs status and headers, fault and url"),
-        ([HEAD, {**STEP, "interrupted": 1}], "line 2: request 1 is one that no line before asks for"),
+        ([HEAD, {**STEP, "interrupted": 1}], "line 2: request 1 was made by no line before"),
         ([HEAD, {"time": 1.0, "request": 1}], "line 2: object missing required field operation"),
-        ([HEAD, {**STEP, "command": "dance", "data": {}, "by": "user"}], "line 2: there is no command 'dance'"),
-        ([HEAD, {**STEP, "opened": None}, {**STEP, "slept": 1}], "line 3: no step that is known"),
+        ([HEAD, {**STEP, "command": "unknown", "data": {}, "by": "user"}], "line 2: there is no command 'unknown'"),
+        ([HEAD, {**STEP, "opened": None}, {**STEP, "slept": 1}], "line 3: an unknown kind of step"),
         ([HEAD, {**STEP, "opened": {"$saved": {}}}], "line 2 cannot be played: ValidationError: "),
         ([HEAD, {**STEP, "opened": None, "time": "noon"}], "line 2: time: expected float, got str"),
         ([HEAD, {**STEP, "opened": None, "transitions": [["idle"]]}], r"line 2: transitions\[0\]: expected array of"),
@@ -273,29 +274,29 @@ STEP = {"time": 0.0, "timer": 0.0, "draw": 0.0, "state": "idle", "transitions": 
         ([HEAD, {**STEP, "opened": None}, HEAD], "line 3: another recording begins here; a file holds one"),
     ],
 )
-def test_what_is_no_recording_is_refused_with_its_line(lines, told):
-    with pytest.raises(RecordingError, match=told):
+def test_invalid_recording_is_rejected_with_its_line(lines, message):
+    with pytest.raises(RecordingError, match=message):
         replay(Recording.parse(b"\n".join(map(msgspec.json.encode, lines))))
 
 
-def test_a_line_that_is_no_json_is_refused_unless_the_process_died_over_it():
+def test_invalid_json_is_rejected_except_a_torn_last_line():
     head, step = msgspec.json.encode(HEAD), msgspec.json.encode({**STEP, "opened": None, "transitions": []})
     for wrong in (b'{"torn', b"", b"[]"):
         with pytest.raises(RecordingError, match="line 2"):
             Recording.parse(b"\n".join([head, wrong, step]))
     with pytest.raises(RecordingError, match="line 3"):
-        Recording.parse(b"\n".join([head, step, b"Dear diary"]))
+        Recording.parse(b"\n".join([head, step, b"not a recording"]))
     recording = Recording.parse(b"\n".join([head, step, b'{"torn']))
     assert (len(recording.lines), recording.torn) == (1, 3)
 
 
-def test_empty_lines_at_the_end_are_no_part_of_a_recording():
+def test_empty_lines_at_the_end_are_ignored():
     head, step = msgspec.json.encode(HEAD), msgspec.json.encode({**STEP, "opened": None})
     recording = Recording.parse(b"\r\n".join([head, step, b"", b"  ", b""]))
     assert (len(recording.lines), recording.torn) == (1, None)
 
 
-def test_a_text_that_was_visible_before_its_filter_came_stays_visible(recorded, webchat_timeline, webchat_server):
+def test_text_sent_before_its_prefilter_stays_visible(recorded, webchat_timeline, webchat_server):
     chat = recorded()
     chat.open()
     chat.start_chat(nickname="Jonny")
@@ -313,7 +314,7 @@ def test_a_text_that_was_visible_before_its_filter_came_stays_visible(recorded, 
     assert texts == ["", "", "see you"]
 
 
-def test_a_token_is_masked_by_one_that_names_the_same_session(webchat_timeline):
+def test_token_is_masked_by_a_token_of_the_same_session(webchat_timeline):
     server = TestServer(webchat_timeline, ServerOptions(token_ttl=3600))
     server.records = True
     chat = server.client("v3")
@@ -328,7 +329,7 @@ def test_a_token_is_masked_by_one_that_names_the_same_session(webchat_timeline):
     assert shown["token"].endswith(".masked")
 
 
-def test_a_restore_of_several_pages_replays(webchat_timeline, webchat_server, recorded, webchat_recording):
+def test_restore_of_several_pages_replays(webchat_timeline, webchat_server, recorded, webchat_recording):
     store = MemoryStore()
     with recorded("v3-async", store=store) as chat:
         chat.start_chat(nickname="Jonny")
@@ -344,7 +345,7 @@ def test_a_restore_of_several_pages_replays(webchat_timeline, webchat_server, re
 
 @pytest.mark.parametrize("way", [Transport.V2, Transport.V3])
 @pytest.mark.parametrize("value", [471108153333, 4711.5, True])
-def test_a_number_that_a_prefilter_hides_is_masked_and_replayed(webchat_server, webchat_timeline, way, value):
+def test_number_hidden_by_a_prefilter_is_masked_and_replays(webchat_server, webchat_timeline, way, value):
     webchat_server.records = True
     chat = webchat_server.client(way)
     chat.open()

@@ -1,4 +1,4 @@
-"""Time that moves only when a test says so, by whatever means it is kept."""
+"""Test that time moves only when a test moves it, on each kind of clock."""
 
 from __future__ import annotations
 
@@ -12,16 +12,18 @@ import freezegun
 import pytest
 import time_machine
 
+from tests.limits import LONG
 from webchat_fsm import ManualDriver, MemoryStore, WaitTimeout, WebChatError, WebChatService
-from webchat_fsm.lifecycle.events import EVENTS
-from webchat_fsm.lifecycle.table import Transport
-from webchat_fsm.testing import TestServer, Timeline, clocks
+from webchat_fsm.lifecycle._events import EVENTS
+from webchat_fsm.lifecycle._transports import Transport
+from webchat_fsm.testing import TestServer, Timeline
+from webchat_fsm.testing import _timeline as clocks
 
 KINDS = ["freezegun", "time-machine", "injected"]
 
 
-def a_long_story(kind: str, transport: Transport) -> list:
-    """Everything that a chat with many timers publishes, with its times, and all timers on the way."""
+def run_long_chat(kind: str, transport: Transport) -> list:
+    """Run a chat with many timers; return its events with their times and its pending timers."""
     trace: list = []
     with Timeline.frozen(kind) as timeline:
         server = TestServer(timeline)
@@ -48,16 +50,16 @@ def a_long_story(kind: str, transport: Transport) -> list:
 
 
 @pytest.mark.parametrize("transport", Transport)
-def test_freezegun_time_machine_and_neither_give_the_same_trace(transport):
-    traces = [a_long_story(kind, transport) for kind in KINDS]
+def test_all_clocks_give_the_same_trace(transport):
+    traces = [run_long_chat(kind, transport) for kind in KINDS]
     assert traces[0] == traces[1] == traces[2]
     assert len(traces[0]) > 15
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_clock_comes_to_the_first_microsecond_that_is_not_before_a_timer(kind):
+def test_clock_stops_at_the_first_microsecond_of_a_timer(kind):
     draw = random.Random(1)
-    with clocks.source(kind) as source:
+    with clocks.frozen_source(kind) as source:
         clock = clocks.KitClock(source)
         for _ in range(500):
             moment = clock.timer() + draw.random() * 3
@@ -66,7 +68,7 @@ def test_a_clock_comes_to_the_first_microsecond_that_is_not_before_a_timer(kind)
 
 
 @pytest.mark.parametrize("kind", ["freezegun", "time-machine"])
-def test_what_a_handler_reads_from_the_clock_is_its_timer_s_own_moment(kind):
+def test_handler_reads_the_due_time_of_its_timer(kind):
     seen = []
     with Timeline.frozen(kind) as timeline:
         server = TestServer(timeline)
@@ -82,7 +84,7 @@ def test_what_a_handler_reads_from_the_clock_is_its_timer_s_own_moment(kind):
     assert seen == [(begun, begun), (begun + 0.5, begun + 0.5)]
 
 
-def test_the_timers_of_all_services_run_in_order_of_time(webchat_timeline, webchat_server):
+def test_timers_of_all_services_run_in_order(webchat_timeline, webchat_server):
     rates = (700, 500, 600)
     for rate in rates:
         chat = webchat_server.client(config={"dynamicPolling": False, "pollRate": rate})
@@ -96,7 +98,7 @@ def test_the_timers_of_all_services_run_in_order_of_time(webchat_timeline, webch
     assert order == [(500, 500), (600, 600), (700, 700), (1000, 500), (1200, 600), (1400, 700)]
 
 
-def test_a_freeze_of_the_test_itself_is_the_one_that_moves(webchat_timeline, webchat_server):
+def test_timeline_moves_a_freeze_of_the_test(webchat_timeline, webchat_server):
     with freezegun.freeze_time("2026-05-05") as frozen:
         chat = webchat_server.client()
         chat.open()
@@ -107,18 +109,18 @@ def test_a_freeze_of_the_test_itself_is_the_one_that_moves(webchat_timeline, web
 
 
 @freezegun.freeze_time("2026-05-05")
-def test_a_freeze_by_decorator_is_moved_too(webchat_timeline):
+def test_timeline_moves_a_freeze_by_decorator(webchat_timeline):
     webchat_timeline.advance(90)
     assert datetime.now(UTC) == datetime(2026, 5, 5, 0, 1, 30, tzinfo=UTC)
 
 
-def test_a_travel_of_the_test_itself_is_moved_too(webchat_timeline):
+def test_timeline_moves_a_time_machine_travel(webchat_timeline):
     with time_machine.travel(datetime(2026, 5, 5, tzinfo=UTC), tick=False):
         webchat_timeline.advance(90)
         assert datetime.now(UTC) == datetime(2026, 5, 5, 0, 1, 30, tzinfo=UTC)
 
 
-def test_a_test_that_moves_the_frozen_time_by_hand_finds_its_timers_due(webchat_timeline, webchat_server):
+def test_timers_are_due_after_the_test_moves_its_freeze(webchat_timeline, webchat_server):
     with freezegun.freeze_time("2026-05-05") as frozen:
         chat = webchat_server.client()
         chat.open()
@@ -131,7 +133,7 @@ def test_a_test_that_moves_the_frozen_time_by_hand_finds_its_timers_due(webchat_
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_thread_sees_the_time_of_the_timeline(kind):
+def test_every_thread_reads_the_time_of_the_timeline(kind):
     with Timeline.frozen(kind) as timeline:
         server = TestServer(timeline)
         chat = server.client()
@@ -139,41 +141,41 @@ def test_every_thread_sees_the_time_of_the_timeline(kind):
         chat.start_chat(nickname="Jonny")
         timeline.advance(5)
         now, due = timeline.now(), timeline.next_timer()
-        told = []
-        reader = threading.Thread(target=lambda: told.append((timeline.now(), timeline.next_timer())))
+        results = []
+        reader = threading.Thread(target=lambda: results.append((timeline.now(), timeline.next_timer())))
         reader.start()
         reader.join()
-        assert told == [(now, due)]
+        assert results == [(now, due)]
         assert (timeline.now(), timeline.next_timer()) == (now, due)
         server.close()
 
 
-def test_a_thread_that_looks_while_another_moves_the_clock_does_not_find_it_turned_back():
+def test_clock_read_during_a_move_never_goes_back():
     class Slow(clocks.Injected):
-        """A source at which one look takes so long that the clock is moved meanwhile."""
+        """Block one read until the clock has been moved."""
 
         def now(self):
             shown = super().now()
-            if threading.current_thread() is looker:
-                looking.set()
+            if threading.current_thread() is reader:
+                reading.set()
                 moved.wait(0.2)
             return shown
 
-    looker, looking, moved = None, threading.Event(), threading.Event()
+    reader, reading, moved = None, threading.Event(), threading.Event()
     clock = clocks.KitClock(Slow())
-    looker = threading.Thread(target=clock.wall)
+    reader = threading.Thread(target=clock.wall)
     begun = clock.timer()
-    looker.start()
-    looking.wait(30)
+    reader.start()
+    reading.wait(LONG)
     clock.sleep_until(begun + 60)
     clock.wall()
     moved.set()
-    looker.join()
+    reader.join()
     assert clock.timer() == begun + 60
 
 
 @pytest.mark.parametrize("options", [{"auto_tick_seconds": 1}, {"tick": True}])
-def test_time_that_passes_by_itself_too_is_moved_all_the_same(options):
+def test_timeline_moves_a_ticking_freeze(options):
     with freezegun.freeze_time("2026-05-05", **options), Timeline.frozen("freezegun") as timeline:
         server = TestServer(timeline)
         chat = server.client()
@@ -185,19 +187,19 @@ def test_time_that_passes_by_itself_too_is_moved_all_the_same(options):
         server.close()
 
 
-def test_a_span_may_be_a_timedelta(webchat_timeline):
+def test_advance_accepts_a_timedelta(webchat_timeline):
     begun = webchat_timeline.now()
     webchat_timeline.advance(timedelta(minutes=1, milliseconds=500))
     assert webchat_timeline.now() == begun + 60.5
 
 
 @pytest.mark.parametrize("seconds", [float("nan"), float("inf")])
-def test_a_span_has_an_end(webchat_timeline, seconds):
+def test_advance_rejects_an_infinite_span(webchat_timeline, seconds):
     with pytest.raises(ValueError, match="expected a number of seconds"):
         webchat_timeline.advance(seconds)
 
 
-def test_a_moment_has_a_zone(webchat_timeline):
+def test_advance_to_rejects_a_datetime_without_zone(webchat_timeline):
     moment = datetime.fromtimestamp(webchat_timeline.now() + 60, UTC)
     with pytest.raises(ValueError, match="expected a datetime with its zone"):
         webchat_timeline.advance_to(moment.replace(tzinfo=None))
@@ -205,7 +207,7 @@ def test_a_moment_has_a_zone(webchat_timeline):
     assert webchat_timeline.now() == moment.timestamp()
 
 
-def test_time_moves_forward_only(webchat_timeline):
+def test_advance_rejects_a_negative_span(webchat_timeline):
     with pytest.raises(ValueError, match="forward only"):
         webchat_timeline.advance(-1)
     with pytest.raises(ValueError, match="forward only"):
@@ -213,7 +215,7 @@ def test_time_moves_forward_only(webchat_timeline):
 
 
 @pytest.mark.parametrize("seconds", [-3600, -0.5, 3600])
-def test_a_jump_of_the_wall_clock_moves_no_timer(webchat_timeline, webchat_server, seconds):
+def test_clock_jump_moves_no_timer(webchat_timeline, webchat_server, seconds):
     chat = webchat_server.client()
     chat.open()
     chat.start_chat(nickname="Jonny")
@@ -227,7 +229,7 @@ def test_a_jump_of_the_wall_clock_moves_no_timer(webchat_timeline, webchat_serve
     assert len(webchat_server.core.requests) == polls + 1
 
 
-def test_frozen_time_that_is_turned_back_by_hand_is_such_a_jump_too(webchat_timeline, webchat_server):
+def test_freeze_moved_back_by_the_test_is_a_clock_jump(webchat_timeline, webchat_server):
     with freezegun.freeze_time("2026-05-05") as frozen:
         chat = webchat_server.client()
         chat.open()
@@ -239,7 +241,7 @@ def test_frozen_time_that_is_turned_back_by_hand_is_such_a_jump_too(webchat_time
         assert len(webchat_server.core.requests) == polls + 1
 
 
-def test_every_timer_is_listed_with_its_name_and_moment(webchat, webchat_timeline, webchat_server):
+def test_pending_lists_timers_by_name_and_due_time(webchat, webchat_timeline, webchat_server):
     assert webchat_timeline.pending() == []
     assert webchat_timeline.next_timer() is None
     webchat.start_chat(nickname="Jonny")
@@ -250,7 +252,7 @@ def test_every_timer_is_listed_with_its_name_and_moment(webchat, webchat_timelin
     assert webchat_timeline.next_timer() == now + 0.5
 
 
-def test_polls_slow_down_while_nothing_happens_and_faster_again_after_a_send(webchat, webchat_timeline):
+def test_poll_interval_grows_when_idle_and_shrinks_on_send(webchat, webchat_timeline):
     webchat.start_chat(nickname="Jonny")
     moments = []
     for _ in range(4):
@@ -263,7 +265,7 @@ def test_polls_slow_down_while_nothing_happens_and_faster_again_after_a_send(web
     assert webchat_timeline.next_timer() <= webchat_timeline.now() + 0.5
 
 
-def test_a_request_that_is_out_is_listed_by_its_deadline(webchat_timeline, webchat_server):
+def test_pending_lists_the_deadline_of_a_request(webchat_timeline, webchat_server):
     waiting, other = webchat_server.client(), webchat_server.client()
     for chat in (waiting, other):
         chat.open()
@@ -278,7 +280,7 @@ def test_a_request_that_is_out_is_listed_by_its_deadline(webchat_timeline, webch
     assert "deadline of updateData" not in [one.name for one in webchat_timeline.pending()]
 
 
-def test_closing_cuts_a_request_that_is_out(webchat_timeline, webchat_server):
+def test_close_cuts_a_request_in_flight(webchat_timeline, webchat_server):
     chat = webchat_server.client()
     chat.open()
     chat.start_chat(nickname="Jonny")
@@ -288,44 +290,44 @@ def test_closing_cuts_a_request_that_is_out(webchat_timeline, webchat_server):
     assert outcome.reason["errors"][0]["text"] == "updateData: cut, as the service was closed"
 
 
-def test_running_until_an_event_that_never_comes_ends_at_its_limit(webchat, webchat_timeline):
+def test_run_until_raises_at_its_limit(webchat, webchat_timeline):
     begun = webchat_timeline.now()
     with pytest.raises(WaitTimeout):
         webchat_timeline.run_until(webchat, "started", limit=30)
     assert webchat_timeline.now() == begun + 30
 
 
-def test_an_event_that_there_is_not_is_refused_with_the_nearest_one(webchat, webchat_timeline):
+def test_unknown_event_is_rejected_with_the_nearest_name(webchat, webchat_timeline):
     with pytest.raises(ValueError, match="there is no event 'mesageReceived'; did you mean 'messageReceived'"):
         webchat_timeline.run_until(webchat, "mesageReceived")
 
 
-def test_an_expected_event_that_does_not_come_fails_the_test(webchat, webchat_timeline):
-    missed = pytest.raises(AssertionError, match="ended was expected and did not come; the state is idle")
+def test_expect_fails_without_the_event(webchat, webchat_timeline):
+    missed = pytest.raises(AssertionError, match="ended was expected and not published; the state is idle")
     with missed, webchat_timeline.expect(webchat, "ended"):
         webchat.get_stats()
 
 
-def test_a_frozen_time_that_has_thawed_cannot_be_moved():
+def test_timeline_after_the_freeze_cannot_move():
     source = clocks.Frozen()
     with pytest.raises(WebChatError, match="not frozen any more"):
         source.shift(1)
 
 
-def test_an_unknown_clock_is_refused():
-    with pytest.raises(ValueError, match="there is no clock 'sundial'"), clocks.source("sundial"):
+def test_unknown_clock_is_rejected():
+    with pytest.raises(ValueError, match="there is no clock 'sundial'"), clocks.frozen_source("sundial"):
         pass
 
 
-def test_code_under_test_makes_its_own_service_on_the_server(webchat_timeline, webchat_server):
+def test_code_under_test_may_make_its_own_service(webchat_timeline, webchat_server):
     chat = WebChatService(webchat_server.config(), http=webchat_server.http(), driver=webchat_timeline.driver)
     with chat:
         chat.start_chat(nickname="Jonny")
         webchat_server.agent("Ann").join()
-        assert chat.wait_for("agentConnected", 10).data.num_agents_connected == 1
+        assert chat.wait_for("agentConnected", LONG).data.num_agents_connected == 1
 
 
-def test_a_plain_manual_driver_is_moved_by_the_timeline_s_clock(webchat_timeline, webchat_server):
+def test_manual_driver_follows_the_clock_of_the_timeline(webchat_timeline, webchat_server):
     driver = ManualDriver(webchat_timeline.clock)
     chat = WebChatService(webchat_server.config(), http=webchat_server.http(), driver=driver)
     with chat:
@@ -337,13 +339,13 @@ def test_a_plain_manual_driver_is_moved_by_the_timeline_s_clock(webchat_timeline
 @pytest.mark.parametrize(
     "freeze", [freezegun.freeze_time("2026-05-05"), time_machine.travel("2026-05-05T00:00Z", tick=False)]
 )
-def test_a_manual_driver_of_its_own_moves_whatever_time_is_frozen(webchat_server, freeze):
+def test_manual_driver_moves_the_frozen_time(webchat_server, freeze):
     with freeze:
         begun = time.time()
         chat = WebChatService(webchat_server.config(), http=webchat_server.http(), driver=ManualDriver())
         with chat:
             chat.start_chat(nickname="Jonny")
-            chat.wait_for("clientConnected", 10)
+            chat.wait_for("clientConnected", LONG)
             with pytest.raises(WaitTimeout):
                 chat.wait_for("agentConnected", 30)
         assert begun + 30 <= time.time() < begun + 30.001

@@ -1,6 +1,7 @@
-"""The public API written out as a user would: read by mypy --strict, never run.
+"""Use the public API as a user would: checked by mypy --strict, never run.
 
-`assert_type` keeps what is inferred; a `type: ignore[code]` marks what must be refused, and mypy tells where it is not.
+`assert_type` fixes the inferred type; a `type: ignore[code]` marks a line that has to be rejected, and mypy reports it
+where it is not.
 """
 
 from __future__ import annotations
@@ -174,7 +175,7 @@ def on_the_bus(chat: WebChatService) -> None:
     assert_type(plugin.namespace, str)
 
 
-def moved_time(driver: ManualDriver) -> None:
+def manual_time(driver: ManualDriver) -> None:
     assert_type(driver.run_due(), float | None)
     driver.wait(3.0)
 

@@ -46,9 +46,9 @@ function object(depth) {
   return Object.fromEntries(many(4, () => [pick(KEYS), value(depth)]));
 }
 
-// JSON has no minus nought, so that the two of a number are told apart by a fraction that Python reads as a float.
-const json = (one) => JSON.stringify(one, (key, inner) => (Object.is(inner, -0) ? "@minus nought@" : inner));
-const line = (one) => json(one).replaceAll('"@minus nought@"', "-0.0");
+// JSON.stringify writes minus zero as 0; written as -0.0, Python reads it as a negative float.
+const json = (one) => JSON.stringify(one, (key, inner) => (Object.is(inner, -0) ? "@minus zero@" : inner));
+const line = (one) => json(one).replaceAll('"@minus zero@"', "-0.0");
 
 const examples = [
   { cart: [{ sku: "A" }], grid: [[1, 2]] },

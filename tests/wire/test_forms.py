@@ -1,4 +1,4 @@
-"""User data as form fields: what jQuery 3 posts of the same values, and what the embedded server reads back."""
+"""Check user data as form fields: equal to those of jQuery 3, and read back unchanged by the embedded server."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.limits import examples
+from webchat_fsm._wire.request import bracketed, form, text
 from webchat_fsm.server import HttpRequest
-from webchat_fsm.server.forms import fields_of, read_fields
-from webchat_fsm.wire.request import bracketed, form, text
+from webchat_fsm.server._http import fields_of, read_fields
 
 TABLE = json.loads(Path(__file__).with_name("jquery_param.json").read_text(encoding="utf-8"))
-"""Generated values and what jQuery made of them; `jquery_param.mjs` beside it makes the table anew."""
+"""Generated values and the bodies that jQuery posts for them, written by `jquery_param.mjs`."""
 
 
-def test_generated_values_go_as_jquery_posts_them():
+def test_generated_values_are_posted_as_by_jquery():
     assert len(TABLE) >= 400
     differing = [(value, body) for value, body in TABLE if form(bracketed("userData", value)).decode() != body]
     assert not differing
@@ -42,37 +43,37 @@ def test_generated_values_go_as_jquery_posts_them():
         ({"t": (1, (2,))}, [("u[t][]", "1"), ("u[t][1][]", "2")]),
     ],
 )
-def test_a_value_is_spelt_in_brackets(value, pairs):
+def test_value_is_encoded_in_brackets(value, pairs):
     assert bracketed("u", value) == pairs
 
 
 @pytest.mark.parametrize(
-    ("value", "spelt"),
+    ("value", "written"),
     [
         (1.0, "1"), (-0.0, "0"), (0.1, "0.1"), (1e21, "1e+21"), (1e20, "100000000000000000000"), (1e-6, "0.000001"),
         (1e-7, "1e-7"), (-1.5e-9, "-1.5e-9"), (1.25e22, "1.25e+22"), (math.nan, "NaN"), (math.inf, "Infinity"),
         (-math.inf, "-Infinity"), (2**53 + 1, "9007199254740993"), (10**30, "1" + "0" * 30), (Decimal("1.50"), "1.50"),
     ],
 )  # fmt: skip
-def test_a_number_is_spelt_as_in_javascript(value, spelt):
-    assert text(value) == spelt
+def test_number_is_written_as_in_javascript(value, written):
+    assert text(value) == written
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(st.floats(allow_nan=False, allow_infinity=False))
-def test_a_float_reads_back_as_itself(value):
+def test_float_is_read_back_unchanged(value):
     assert float(text(value)) == value
 
 
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 @given(st.text())
-def test_a_text_goes_without_lone_surrogates(given_text):
+def test_text_is_sent_without_lone_surrogates(given_text):
     body = form(bracketed("u", {given_text: given_text}))
     sent = given_text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     assert parse_qsl(body.decode(), keep_blank_values=True) == [(f"u[{sent}]", sent)]
 
 
-# -- what the embedded server reads ------------------------------------------------------------------------------------
+# -- reading by the embedded server ------------------------------------------------------------------------------------
 
 
 def read(body: bytes) -> dict[str, object]:
@@ -90,9 +91,9 @@ _ITEMS = st.recursive(
 )
 
 
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 @given(st.dictionaries(_KEYS, _ITEMS, max_size=4))
-def test_the_server_reads_back_what_was_nested(value):
+def test_nested_form_is_read_back_by_the_server(value):
     assert read(form(bracketed("userData", value))) == value
 
 
@@ -109,10 +110,10 @@ def test_the_server_reads_back_what_was_nested(value):
         (b"userData[c][-1][a]=1&userData[c][\xc2\xb2]=1", {"c": {"-1": {"a": "1"}, "²": "1"}}),
     ],
 )
-def test_the_server_reads_numbers_in_brackets(body, read_back):
+def test_server_reads_numbers_in_brackets(body, read_back):
     assert read(body) == read_back
 
 
-def test_the_server_bounds_how_deep_names_nest():
+def test_server_limits_the_nesting_of_names():
     name = "userData" + "[a]" * (sys.getrecursionlimit() * 10)
     assert read_fields(HttpRequest("POST", "/", {}, f"{name}=1".encode())) == {name: "1"}

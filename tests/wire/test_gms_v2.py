@@ -1,4 +1,4 @@
-"""The v2 dialect: every request as the protocol says it, and what every shape of answer amounts to."""
+"""Check the v2 dialect: every request as the protocol specifies it, and the result of every shape of response."""
 
 from __future__ import annotations
 
@@ -6,13 +6,17 @@ import json
 from urllib.parse import parse_qsl
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
 
-from webchat_fsm.config import Config
-from webchat_fsm.core.facts import Verdict
-from webchat_fsm.lifecycle.effects import Call
-from webchat_fsm.lifecycle.words import FileToSend, Sender, SessionData
-from webchat_fsm.wire.gms_v2 import GmsV2
-from webchat_fsm.wire.request import FilePart, HttpAnswer
+from tests.wire.asked import asked
+from webchat_fsm._config import Config
+from webchat_fsm._core.effects import Call
+from webchat_fsm._core.inputs import ResponseKind
+from webchat_fsm._model import FileToSend, Sender, SessionData
+from webchat_fsm._wire.gms_v2 import GmsV2
+from webchat_fsm._wire.request import FilePart, HttpAnswer, bare
 
 BASE = "https://host.test/genesys/2/chat/customer-support"
 IDS = SessionData(session_id="00048aAPEQJ8000U", secure_key="4ee15d7e1c343c8e", alias="117", user_id="007555677B20000A")
@@ -24,11 +28,11 @@ def dialect(**config) -> GmsV2:
 
 
 def call(operation: str, **fields) -> Call:
-    return Call(operation=operation, fields=fields, session_data=IDS)
+    return asked(operation, IDS, **fields)
 
 
 def start(form=None, user_data=None) -> Call:
-    return Call(operation="start", fields={"form": form or {}, "user_data": user_data or {}})
+    return asked("start", SessionData(), form=form or {}, user_data=user_data or {})
 
 
 def body_of(request) -> list[tuple[str, str]]:
@@ -38,10 +42,10 @@ def body_of(request) -> list[tuple[str, str]]:
 # -- requests ----------------------------------------------------------------------------------------------------------
 
 SESSION_REQUESTS = {
-    "refresh": (call("refresh", position=3, message="draft"), [("transcriptPosition", "3"), ("message", "draft")]),
+    "refresh": (call("refresh", position=3, preview="draft"), [("transcriptPosition", "3"), ("message", "draft")]),
     "restore": (call("restore"), [("transcriptPosition", "1"), ("message", "")]),
     "send": (call("send", message="hi"), [("message", "hi"), ("messageType", "text")]),
-    "startTyping": (call("startTyping", message="h"), [("message", "h")]),
+    "startTyping": (call("startTyping", preview="h"), [("message", "h")]),
     "stopTyping": (call("stopTyping"), [("message", "")]),
     "disconnect": (call("disconnect"), []),
     "updateData": (call("updateData", user_data={"page": "/help"}), [("userData[page]", "/help")]),
@@ -53,16 +57,16 @@ PATHS = {"restore": "refresh", "limits": "file/limits", "download": "file/00D2/d
 
 
 @pytest.mark.parametrize("operation", SESSION_REQUESTS)
-def test_every_operation_is_a_post_to_its_path_with_the_credentials_repeated(operation):
-    asked, fields = SESSION_REQUESTS[operation]
-    request = dialect().request(asked)
+def test_each_operation_posts_credentials_to_its_path(operation):
+    one, fields = SESSION_REQUESTS[operation]
+    request = dialect().request(one)
     assert (request.method, request.url) == ("POST", f"{BASE}/00048aAPEQJ8000U/{PATHS.get(operation, operation)}")
     assert body_of(request) == CREDENTIALS + fields
     assert request.content_type == "application/x-www-form-urlencoded"
     assert request.operation == operation
 
 
-def test_a_start_goes_to_the_base_with_a_slash_and_carries_the_form_in_the_words_of_the_wire():
+def test_start_posts_the_form_with_wire_names_to_base_url():
     form = {"nickname": "Jonny", "firstname": "Jon", "lastname": "Doe", "email": "j@x.test", "subject": "a b&c"}
     request = dialect().request(start(form))
     assert (request.method, request.url) == ("POST", BASE + "/")
@@ -72,8 +76,8 @@ def test_a_start_goes_to_the_base_with_a_slash_and_carries_the_form_in_the_words
     ]  # fmt: skip
 
 
-def test_a_start_never_sends_a_stored_token():
-    request = dialect().request(Call(operation="start", fields={"form": {}, "user_data": {}}, session_data=IDS))
+def test_start_does_not_send_a_stored_token():
+    request = dialect().request(asked("start", IDS))
     assert IDS.secure_key.encode() not in request.body
 
 
@@ -86,19 +90,19 @@ def test_a_start_never_sends_a_stored_token():
         ({"dataURL": BASE + "/", "enableUrlTrailingSlash": False}, BASE),
     ],
 )
-def test_the_slash_at_the_end_of_a_start(config, url):
-    speaker = dialect(**config)
-    assert speaker.request(start()).url == url
-    assert speaker.request(call("disconnect")).url == f"{BASE}/00048aAPEQJ8000U/disconnect"
+def test_start_url_ends_with_a_slash_as_configured(config, url):
+    gms = dialect(**config)
+    assert gms.request(start()).url == url
+    assert gms.request(call("disconnect")).url == f"{BASE}/00048aAPEQJ8000U/disconnect"
 
 
-def test_the_endpoint_travels_with_the_start_alone():
-    speaker = dialect(endpoint="Environment:default")
-    assert ("endpoint", "Environment:default") in body_of(speaker.request(start()))
-    assert "endpoint" not in dict(body_of(speaker.request(call("refresh"))))
+def test_endpoint_is_sent_with_the_start_only():
+    gms = dialect(endpoint="Environment:default")
+    assert ("endpoint", "Environment:default") in body_of(gms.request(start()))
+    assert "endpoint" not in dict(body_of(gms.request(call("refresh"))))
 
 
-def test_user_data_is_bracketed_and_spelled_as_a_browser_does():
+def test_user_data_is_bracketed_as_by_a_browser():
     data = {"a": 1, "b": {"c": True, "d": {"e": "f"}}, "g": ["x", "y"], "h": None, "i": {}, "ü": "ä&="}
     request = dialect().request(call("updateData", user_data=data))
     assert body_of(request)[3:] == [
@@ -109,23 +113,25 @@ def test_user_data_is_bracketed_and_spelled_as_a_browser_does():
     assert body_of(dialect().request(start({}, {"a": {"b": 1}}))) == [("userData[a][b]", "1")]
 
 
-def test_a_message_may_have_a_label_and_a_parent():
-    fields = dict(body_of(dialect().request(call("send", message="hi", type="survey", parentMessageID="abc"))))
+def test_send_has_message_type_and_parent_message_id():
+    fields = dict(
+        body_of(dialect().request(call("send", message="hi", message_type="survey", parent_message_id="abc")))
+    )
     assert fields["messageType"] == "survey"
     assert json.loads(fields["eventAttributes"]) == {"general-properties": {"related-event-id": "abc"}}
     assert "transcriptPosition" not in fields
 
 
 @pytest.mark.parametrize("given", [{"purpose": "cancel-idle-timer"}, '{"purpose": "cancel-idle-timer"}'])
-def test_event_attributes_are_json_text(given):
-    fields = dict(body_of(dialect().request(call("customNotice", message="", eventAttributes=given))))
+def test_event_attributes_are_sent_as_json_text(given):
+    fields = dict(body_of(dialect().request(call("customNotice", event_attributes=given))))
     assert json.loads(fields["eventAttributes"]) == {"purpose": "cancel-idle-timer"}
     assert fields["message"] == ""
 
 
-def test_an_upload_is_multipart_with_the_credentials_before_the_file():
+def test_upload_is_multipart_with_credentials_before_file():
     file = FileToSend(name="a b.png", size=3, content_type="image/png", source=lambda: b"png")
-    request = dialect().request(call("file", file=file, content=b"png", rest=[]))
+    request = dialect().request(call("file", file=file, content=b"png"))
     part = FilePart(name="a b.png", content=b"png", content_type="image/png")
     assert request.parts == (*CREDENTIALS, ("file", part))
     assert (request.body, request.url) == (b"", f"{BASE}/00048aAPEQJ8000U/file")
@@ -139,13 +145,13 @@ def test_an_upload_is_multipart_with_the_credentials_before_the_file():
         ({"client": {"headers": {"X-Tenant": "t"}}, "apikey": "n3e"}, {"X-Tenant": "t", "apikey": "n3e"}),
     ],
 )
-def test_the_headers_of_every_request(config, headers):
-    speaker = dialect(**config)
-    asked = [start(), *(known for known, _ in SESSION_REQUESTS.values())]
-    assert all(speaker.request(one).headers == headers for one in asked)
+def test_configured_headers_are_in_every_request(config, headers):
+    gms = dialect(**config)
+    calls = [start(), *(known for known, _ in SESSION_REQUESTS.values())]
+    assert all(gms.request(one).headers == headers for one in calls)
 
 
-def test_the_custom_header_is_sent_where_it_is_enabled():
+def test_custom_header_is_sent_only_if_enabled():
     main = {"main": {"header": {"Authorization": "Bearer x"}}}
     enabled = GmsV2(Config.read({**main, "webchat": {"dataURL": BASE, "enableCustomHeader": True}}))
     assert enabled.request(call("refresh")).headers == {"Authorization": "Bearer x"}
@@ -153,11 +159,11 @@ def test_the_custom_header_is_sent_where_it_is_enabled():
     assert disabled.request(call("refresh")).headers == {}
 
 
-def test_deadlines_sizes_and_what_may_be_repeated():
-    speaker = dialect(ajaxTimeout=1500, fileUploadTimeout=0, client={"maxAnswerSize": 2048, "maxDownloadSize": 4096})
+def test_requests_have_their_timeout_size_and_repeatability():
+    gms = dialect(ajaxTimeout=1500, fileUploadTimeout=0, client={"maxAnswerSize": 2048, "maxDownloadSize": 4096})
     file = FileToSend(name="a.png", size=1, content_type="image/png", source=lambda: b"")
-    requests = {name: speaker.request(asked) for name, (asked, _) in SESSION_REQUESTS.items()}
-    requests["file"] = speaker.request(call("file", file=file, content=b"", rest=[]))
+    requests = {name: gms.request(one) for name, (one, _) in SESSION_REQUESTS.items()}
+    requests["file"] = gms.request(call("file", file=file))
     assert {name for name, request in requests.items() if request.repeatable} == {"refresh", "restore", "limits"}
     assert {name for name, request in requests.items() if request.timeout is None} == {"file"}
     assert requests["refresh"].timeout == 1.5
@@ -166,14 +172,14 @@ def test_deadlines_sizes_and_what_may_be_repeated():
 
 
 @pytest.mark.parametrize("file_id", ["../x", "a/b", "a?b=c", "a#b", "..", "%2e%2e", "ü"])
-def test_an_id_of_the_server_stays_one_part_of_the_path(file_id):
+def test_server_id_is_one_escaped_path_segment(file_id):
     url = dialect().request(call("download", file_id=file_id)).url
     middle = url.removeprefix(f"{BASE}/00048aAPEQJ8000U/file/").removesuffix("/download")
     assert not set(middle) & set("/?#.")
     assert middle.isascii()
 
 
-def test_no_secret_is_in_a_repr():
+def test_repr_contains_no_secret():
     request = dialect(apikey="n3e-secret").request(call("refresh"))
     assert not any(secret in repr(request) for secret in ("n3e-secret", IDS.secure_key))
     assert IDS.secure_key not in repr(call("refresh"))
@@ -197,18 +203,18 @@ def answer(body, status: int = 200, **headers) -> HttpAnswer:
 
 
 def reply(asked: Call, body, status: int = 200, **headers):
-    return dialect().reply(asked, answer(body, status, **headers))
+    return dialect().reply(asked, answer(body, status, **headers), bare(dialect().request(asked).url))
 
 
-def test_the_vendors_sample_of_a_start():
+def test_vendor_sample_of_a_start_is_read():
     read = reply(start(), SAMPLE)
-    assert (read.verdict, read.session_data, read.arrivals) == (Verdict.GOOD, IDS, ())
+    assert (read.kind, read.session_data, read.received) == (ResponseKind.GOOD, IDS, ())
     assert (read.response.status, read.response.body, read.response.url) == (200, SAMPLE, BASE + "/")
 
 
-def test_the_vendors_sample_of_a_message():
+def test_vendor_sample_of_a_message_is_read():
     read = reply(call("refresh"), SAMPLE)
-    (arrival,) = read.arrivals
+    (arrival,) = read.received
     assert arrival.message.sender == Sender(id=1, type="Client", name="First Last")
     assert (arrival.message.index, arrival.message.type, arrival.message.timestamp) == (
         1,
@@ -219,37 +225,37 @@ def test_the_vendors_sample_of_a_message():
     assert read.chat_ended is False
 
 
-def test_a_null_says_as_little_as_a_missing_field():
+def test_null_member_is_read_as_missing():
     party = {"nickname": None, "participantId": None, "type": None}
-    told = [{"type": "Message", "text": None, "utcTime": None, "from": sender} for sender in (None, party)]
-    read = reply(call("refresh"), {"statusCode": 0, "chatEnded": None, "messages": told})
-    assert (read.verdict, read.chat_ended) == (Verdict.GOOD, False)
-    for arrival in read.arrivals:
+    messages = [{"type": "Message", "text": None, "utcTime": None, "from": sender} for sender in (None, party)]
+    read = reply(call("refresh"), {"statusCode": 0, "chatEnded": None, "messages": messages})
+    assert (read.kind, read.chat_ended) == (ResponseKind.GOOD, False)
+    for arrival in read.received:
         assert arrival.message.sender == Sender(id=0, type="", name="")
         assert (arrival.message.text, arrival.message.timestamp) == ("", 0)
 
 
-def test_the_live_sample_of_an_ended_chat():
+def test_live_sample_of_an_ended_chat_is_over():
     body = {
         "messages": [], "chatEnded": True, "statusCode": 2, "alias": "1323", "chatId": "0008TaFN3SE300RT",
         "errors": [{"code": 249, "advice": "Media server was not able to execute request. referenceId[10016629]"}],
     }  # fmt: skip
     read = reply(call("send", message="x"), body)
-    assert (read.verdict, read.over, read.response.errors) == (Verdict.REFUSED, True, body["errors"])
+    assert (read.kind, read.over, read.response.errors) == (ResponseKind.REFUSED, True, body["errors"])
 
 
-def test_the_live_sample_of_an_uploaded_file():
+def test_live_sample_of_an_upload_has_file_details():
     user_data = {"file-id": "00D25C4FD5580141", "file-size": "438", "file-name": "New Text Document.txt"}
     event = {
         "from": {"nickname": "agent", "participantId": 2, "type": "Agent"}, "index": 10, "text": "00D25C4FD5580141",
         "type": "FileUploaded", "utcTime": 1548735832000, "userData": user_data,
     }  # fmt: skip
-    (arrival,) = reply(call("refresh"), {"statusCode": 0, "messages": [event]}).arrivals
+    (arrival,) = reply(call("refresh"), {"statusCode": 0, "messages": [event]}).received
     assert arrival.message.file_details == user_data
     assert arrival.message.item()["fileDetails"] == user_data
 
 
-def test_the_live_sample_of_the_file_limits():
+def test_live_sample_of_file_limits_is_read():
     user_data = {
         "download-attempts": "2", "upload-max-files": "5", "delete-file": "odd", "upload-max-file-size": "10485760",
         "used-download-attempts": "0", "used-upload-max-total-size": "7", "upload-need-agent": "false",
@@ -266,60 +272,65 @@ def test_the_live_sample_of_the_file_limits():
 @pytest.mark.parametrize(
     "user_data", [None, {}, {"upload-max-files": "many", "upload-file-types": ""}, {"upload-max-files": "9" * 5000}]
 )
-def test_limits_that_say_nothing_limit_nothing(user_data):
+def test_unusable_file_limits_limit_nothing(user_data):
     notice = {"type": "Notice", "from": {}, **({} if user_data is None else {"userData": user_data})}
     limits = reply(call("limits"), {"messages": [notice], "statusCode": 0}).limits
     assert (limits.max_files, limits.max_file_size, limits.max_total_size, limits.file_types) == (None, None, None, ())
 
 
 @pytest.mark.parametrize(
-    ("status", "operation", "verdict"),
+    ("status", "operation", "kind"),
     [
-        (400, "refresh", Verdict.BAD), (401, "refresh", Verdict.BAD), (403, "send", Verdict.BAD),
-        (404, "refresh", Verdict.BAD), (404, "send", Verdict.BAD), (404, "restore", Verdict.BAD),
-        (404, "start", Verdict.BAD), (404, "download", Verdict.BAD), (404, "file", Verdict.BAD),
-        (429, "refresh", Verdict.THROTTLED), (429, "start", Verdict.THROTTLED),
-        (500, "refresh", Verdict.BAD), (503, "refresh", Verdict.BAD), (301, "refresh", Verdict.BAD),
-        (204, "refresh", Verdict.BAD),
+        (400, "refresh", ResponseKind.BAD), (401, "refresh", ResponseKind.BAD), (403, "send", ResponseKind.BAD),
+        (404, "refresh", ResponseKind.BAD), (404, "send", ResponseKind.BAD), (404, "restore", ResponseKind.BAD),
+        (404, "start", ResponseKind.BAD), (404, "download", ResponseKind.BAD), (404, "file", ResponseKind.BAD),
+        (429, "refresh", ResponseKind.THROTTLED), (429, "start", ResponseKind.THROTTLED),
+        (500, "refresh", ResponseKind.BAD), (503, "refresh", ResponseKind.BAD), (301, "refresh", ResponseKind.BAD),
+        (204, "refresh", ResponseKind.BAD),
     ],
 )  # fmt: skip
-def test_what_an_http_status_amounts_to(status, operation, verdict):
-    asked = start() if operation == "start" else call(operation, file_id="1", message="")
-    assert dialect().reply(asked, answer(b"", status)).verdict is verdict
+def test_http_status_decides_the_response_kind(status, operation, kind):
+    assert dialect().reply(call(operation), answer(b"", status), BASE).kind is kind
 
 
 @pytest.mark.parametrize(
-    ("status_code", "verdict"),
-    [(0, Verdict.GOOD), (1, Verdict.UNAVAILABLE), (2, Verdict.REFUSED), (3, Verdict.REFUSED), (-1, Verdict.REFUSED)],
+    ("status_code", "kind"),
+    [
+        (0, ResponseKind.GOOD),
+        (1, ResponseKind.UNAVAILABLE),
+        (2, ResponseKind.REFUSED),
+        (3, ResponseKind.REFUSED),
+        (-1, ResponseKind.REFUSED),
+    ],
 )
-def test_what_a_status_code_amounts_to(status_code, verdict):
+def test_status_code_decides_the_response_kind(status_code, kind):
     read = reply(call("refresh"), {"statusCode": status_code, "messages": [], "chatEnded": True})
-    assert read.verdict is verdict
-    assert read.over is (status_code != 1), "an end that comes with statusCode 1 is not believed"
+    assert read.kind is kind
+    assert read.over is (status_code != 1), "an end with statusCode 1 is ignored"
 
 
-def test_errors_are_handed_on_untouched_and_what_is_none_is_left_out():
+def test_errors_are_kept_and_other_values_left_out():
     read = reply(start(), {"errors": [{"code": 161, "advice": "name"}, "x", 5]}, 400)
     assert read.response.errors == [{"code": 161, "advice": "name"}]
     assert reply(start(), {"errors": "many"}, 400).response.errors == []
 
 
 @pytest.mark.parametrize("operation", ["send", "startTyping", "disconnect", "updateData", "customNotice"])
-def test_other_answers_need_no_messages_and_bring_none(operation):
-    read = reply(call(operation, message="", user_data={}), {"statusCode": 0})
-    assert (read.verdict, read.arrivals, read.session_data) == (Verdict.GOOD, (), None)
-    assert reply(call(operation, message="", user_data={}), SAMPLE).arrivals == ()
+def test_other_responses_have_no_messages(operation):
+    read = reply(call(operation), {"statusCode": 0})
+    assert (read.kind, read.received, read.session_data) == (ResponseKind.GOOD, (), None)
+    assert reply(call(operation), SAMPLE).received == ()
 
 
 @pytest.mark.parametrize("operation", ["refresh", "restore"])
-def test_a_transcript_without_messages_is_good_and_empty(operation):
+def test_transcript_without_messages_is_good_and_empty(operation):
     for body in ({"statusCode": 0}, {"statusCode": 0, "messages": None}, {"statusCode": 0, "messages": {"1": 2}}):
         read = reply(call(operation), body)
-        assert (read.verdict, read.arrivals) == (Verdict.GOOD, ())
-    assert reply(call(operation), {"statusCode": 1}).verdict is Verdict.UNAVAILABLE
+        assert (read.kind, read.received) == (ResponseKind.GOOD, ())
+    assert reply(call(operation), {"statusCode": 1}).kind is ResponseKind.UNAVAILABLE
 
 
-def test_missing_ids_are_those_that_are_known():
+def test_missing_ids_keep_their_known_values():
     read = reply(call("refresh"), {"statusCode": 0, "messages": [], "alias": "1323"})
     assert read.session_data == SessionData(
         session_id=IDS.session_id, secure_key=IDS.secure_key, alias="1323", user_id=IDS.user_id
@@ -328,11 +339,11 @@ def test_missing_ids_are_those_that_are_known():
 
 @pytest.mark.parametrize("as_text", [False, True])
 @pytest.mark.parametrize("kind", ["Agent", "External", "Bot"])
-def test_a_bot_is_known_by_its_party_style(kind, as_text):
+def test_bot_is_recognised_by_its_party_style(kind, as_text):
     system = {"party-info": {"style": "BOT"}}
     attributes = {"GCTI_SYSTEM": json.dumps(system) if as_text else system}
     event = {"type": "Message", "text": "x", "from": {"type": kind}, "eventAttributes": attributes}
-    (arrival,) = reply(call("refresh"), {"statusCode": 0, "messages": [event]}).arrivals
+    (arrival,) = reply(call("refresh"), {"statusCode": 0, "messages": [event]}).received
     assert arrival.message.sender.type == "Bot"
     assert arrival.message.extra == {"eventAttributes": attributes}
 
@@ -341,16 +352,16 @@ def test_a_bot_is_known_by_its_party_style(kind, as_text):
     "attributes",
     [None, [], "text", {"GCTI_SYSTEM": 5}, {"GCTI_SYSTEM": "{"}, {"structured-content": "{}"}],
 )
-def test_attributes_that_say_nothing_change_nothing(attributes):
+def test_unusable_event_attributes_change_nothing(attributes):
     event = {"type": "Message", "text": "x", "from": {"type": "Agent"}, "eventAttributes": attributes}
-    (arrival,) = reply(call("refresh"), {"statusCode": 0, "messages": [event]}).arrivals
+    (arrival,) = reply(call("refresh"), {"statusCode": 0, "messages": [event]}).received
     assert (arrival.message.sender.type, arrival.message.text) == ("Agent", "x")
 
 
-def test_a_text_that_says_null_is_no_transcript():
+def test_null_text_in_place_of_messages_is_ignored():
     read = reply(call("refresh"), {"statusCode": 0, "messages": "null"})
-    assert (read.verdict, read.arrivals) == (Verdict.GOOD, ())
-    assert reply(call("send", message="hi"), {"statusCode": 0, "messages": "null"}).arrivals == ()
+    assert (read.kind, read.received) == (ResponseKind.GOOD, ())
+    assert reply(call("send", message="hi"), {"statusCode": 0, "messages": "null"}).received == ()
 
 
 @pytest.mark.parametrize("as_text", [False, True])
@@ -358,19 +369,50 @@ def test_structured_content_shows_its_fallback_text(as_text):
     content = {"text": "a fallback", "type": "Carousel"}
     attributes = {"structured-content": {"genesys-chat": {"content": json.dumps(content) if as_text else content}}}
     event = {"type": "Message", "text": "plain", "from": {}, "eventAttributes": attributes}
-    (arrival,) = reply(call("refresh"), {"statusCode": 0, "messages": [event]}).arrivals
+    (arrival,) = reply(call("refresh"), {"statusCode": 0, "messages": [event]}).received
     assert arrival.message.text == "a fallback"
 
 
+@given(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "type": st.sampled_from(["Message", "Notice", None]),
+            "text": st.none() | st.text(),
+            "index": st.none() | st.integers(0, 9),
+            "utcTime": st.none() | st.integers(0, 2**41),
+            "userData": st.none() | st.dictionaries(st.text(), st.integers()),
+            "from": st.none()
+            | st.fixed_dictionaries(
+                {},
+                optional={
+                    "nickname": st.none() | st.text(),
+                    "participantId": st.none() | st.integers() | st.text(),
+                    "type": st.sampled_from(["Client", "Agent", None]),
+                },
+            ),
+        },
+    )
+)
+def test_plain_event_is_read_like_one_with_attributes(event):
+    """Read an event by the short way for texts, and by the way for those with event attributes, to equal messages."""
+    plain, structured = (
+        reply(call("refresh"), {"statusCode": 0, "messages": [one]}).received[0].message
+        for one in (event, {**event, "eventAttributes": {}})
+    )
+    assert structured.extra == {"eventAttributes": {}}
+    assert plain == replace(structured, extra={})
+
+
 @pytest.mark.parametrize("type", ["Message", "QuantumLeap", ""])
-def test_any_type_of_message_is_read(type):  # noqa: A002
-    (arrival,) = reply(call("refresh"), {"statusCode": 0, "messages": [{"type": type}]}).arrivals
+def test_message_of_any_type_is_read(type):  # noqa: A002
+    (arrival,) = reply(call("refresh"), {"statusCode": 0, "messages": [{"type": type}]}).received
     assert (arrival.message.type, arrival.message.index, arrival.rank) == (type, None, None)
 
 
 @pytest.mark.parametrize(("type", "typing"), [("TypingStarted", True), ("TypingStopped", False), ("Message", None)])
-def test_typing_messages_say_so(type, typing):  # noqa: A002
-    (arrival,) = reply(call("refresh"), {"statusCode": 0, "messages": [{"type": type}]}).arrivals
+def test_typing_message_has_its_typing_flag(type, typing):  # noqa: A002
+    (arrival,) = reply(call("refresh"), {"statusCode": 0, "messages": [{"type": type}]}).received
     assert arrival.message.is_typing is typing
 
 
@@ -384,32 +426,32 @@ def test_typing_messages_say_so(type, typing):  # noqa: A002
         ("Wed, 21 Oct 2026 07:28:30 -0000", "Wed, 21 Oct 2026 07:28:00 GMT", None),
     ],
 )  # fmt: skip
-def test_retry_after_as_seconds_or_as_a_date(value, date, seconds):
+def test_retry_after_is_read_as_seconds_or_date(value, date, seconds):
     headers = {"retry-after": value, **({"date": date} if date else {})}
     assert reply(call("refresh"), b"", 429, **headers).retry_after == seconds
 
 
-def test_a_download_is_its_bytes_and_its_header():
+def test_download_has_its_bytes_and_disposition_header():
     read = reply(call("download", file_id="1"), b"\x00\xff", **{"content-disposition": 'attachment; filename="a"'})
-    assert (read.verdict, read.value) == (Verdict.GOOD, (b"\x00\xff", 'attachment; filename="a"'))
+    assert (read.kind, read.value) == (ResponseKind.GOOD, (b"\x00\xff", 'attachment; filename="a"'))
 
 
 @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf", b" \r\n"])
-def test_an_envelope_in_place_of_a_file_is_no_file(mark):
-    asked = call("download", file_id="1")
-    assert reply(asked, mark + b'{"statusCode": 2, "errors": []}').verdict is Verdict.REFUSED
-    assert reply(asked, mark + b'{"statusCode": "0"}').verdict is Verdict.BAD
-    assert reply(asked, mark + b'{"statusCode": 404}').value == (mark + b'{"statusCode": 404}', "")
+def test_envelope_in_place_of_a_file_is_no_download(mark):
+    download = call("download", file_id="1")
+    assert reply(download, mark + b'{"statusCode": 2, "errors": []}').kind is ResponseKind.REFUSED
+    assert reply(download, mark + b'{"statusCode": "0"}').kind is ResponseKind.BAD
+    assert reply(download, mark + b'{"statusCode": 404}').value == (mark + b'{"statusCode": 404}', "")
 
 
-def test_the_address_of_an_answer_is_told_without_secrets():
+def test_response_url_has_no_secrets():
     read = reply(call("refresh"), b"", 500)
     assert read.response.url == f"{BASE}/00048aAPEQJ8000U/refresh"
 
 
-def test_an_unreadable_answer_keeps_its_beginning_and_names_its_fault():
+def test_unreadable_answer_keeps_its_first_1000_characters():
     read = reply(call("refresh"), b"<html>" + b"x" * 5000)
-    assert read.verdict is Verdict.BAD
+    assert read.kind is ResponseKind.BAD
     assert read.response.body.startswith("<html>x")
     assert len(read.response.body) == 1000
     assert str(read.error).startswith("refresh: the server's answer cannot be read: no JSON")

@@ -1,4 +1,4 @@
-"""An answer is read member by member: what is wrong with one costs nothing beside it, on every wire."""
+"""Check that responses are read member by member: a malformed member affects no other, on every transport."""
 
 from __future__ import annotations
 
@@ -10,16 +10,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.limits import examples
+from tests.wire.asked import asked
 from tests.wire.test_gms_v2 import BASE, IDS, call, reply, start
-from webchat_fsm.config import Config
-from webchat_fsm.core.facts import Reply, Verdict
-from webchat_fsm.lifecycle.effects import Call
-from webchat_fsm.lifecycle.words import SessionData
-from webchat_fsm.wire import lenient
-from webchat_fsm.wire.cometd import CometD
-from webchat_fsm.wire.gms_v2 import Envelope, GmsV2, WireEvent, WireLimits, WireParty
-from webchat_fsm.wire.nexus_v3 import NexusV3, WireData, WireEnvelope, WireMessage, WireStatus
-from webchat_fsm.wire.request import HttpAnswer
+from webchat_fsm._config import Config
+from webchat_fsm._core.effects import LinkCall
+from webchat_fsm._core.inputs import Reply, ResponseKind
+from webchat_fsm._model import SessionData
+from webchat_fsm._wire import lenient
+from webchat_fsm._wire.cometd import CometD
+from webchat_fsm._wire.gms_v2 import Envelope, GmsV2, WireEvent, WireLimits, WireParty
+from webchat_fsm._wire.nexus_v3 import NexusV3, WireData, WireEnvelope, WireMessage, WireStatus
+from webchat_fsm._wire.request import HttpAnswer
 
 T0 = 1_790_000_000_000
 ANN = {"nickname": "Ann", "participantId": 2, "type": "Agent"}
@@ -37,13 +39,13 @@ def event(index: int = 3, **more: Any) -> dict[str, Any]:
 
 
 def only(**more: Any):
-    """The one message of an answer whose event has these members."""
+    """Return the one message of a response whose event has these members."""
     read = reply(call("refresh"), {"statusCode": 0, "messages": [event() | more]})
-    assert read.verdict is Verdict.GOOD
-    return read.arrivals[0].message, read
+    assert read.kind is ResponseKind.GOOD
+    return read.received[0].message, read
 
 
-# -- what becomes of one member ----------------------------------------------------------------------------------------
+# -- one malformed member ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -68,14 +70,14 @@ def only(**more: Any):
         ("userData", "{", "user_data", {}), ("userData", "[1]", "user_data", {}), ("userData", 5, "user_data", {}),
     ],
 )  # fmt: skip
-def test_a_member_is_read_as_far_as_it_can_be(member, value, name, read):
+def test_malformed_event_member_is_converted_or_empty(member, value, name, read):
     message, whole = only(**{member: value})
     assert getattr(message, name) == read
     assert type(getattr(message, name)) is type(read)
     others = {"text", "type", "index", "timestamp", "user_data", "sender"} - {name}
     good, _ = only()
     assert {other: getattr(message, other) for other in others} == {other: getattr(good, other) for other in others}
-    assert whole.arrivals[0].original == event() | {member: value}, "the raw original stays"
+    assert whole.received[0].original == event() | {member: value}, "the raw original stays"
 
 
 @pytest.mark.parametrize(
@@ -87,21 +89,21 @@ def test_a_member_is_read_as_far_as_it_can_be(member, value, name, read):
         ({**ANN, "type": {}}, (2, "", "Ann")), ({**ANN, "participantId": []}, (0, "Agent", "Ann")),
     ],
 )  # fmt: skip
-def test_a_sender_is_read_member_by_member_too(value, sender):
+def test_malformed_sender_member_is_converted_or_empty(value, sender):
     message, _ = only(**{"from": value})
     assert (message.sender.id, message.sender.type, message.sender.name) == sender
 
 
 @pytest.mark.parametrize("odd", [None, "Notice", 5, [], True, 1.5])
-def test_an_event_that_is_no_object_stands_empty_in_its_place(odd):
+def test_event_that_is_no_object_is_read_as_empty(odd):
     read = reply(call("refresh"), {"statusCode": 0, "messages": [event(2), odd, event(4)]})
-    assert [arrival.rank for arrival in read.arrivals] == [(2,), None, (4,)]
-    empty = read.arrivals[1]
+    assert [arrival.rank for arrival in read.received] == [(2,), None, (4,)]
+    empty = read.received[1]
     assert (empty.message.type, empty.message.text, empty.message.sender.name, empty.original) == ("", "", "", odd)
     assert read.misread == (f"messages[]: expected object, got {lenient.kind_of(odd)}",)
 
 
-def test_misreadings_are_named_once_a_kind_without_values():
+def test_misread_members_are_reported_once_without_values():
     odd = [
         event(text={"secret": 1}),
         event(4, text={}),
@@ -132,31 +134,32 @@ def test_misreadings_are_named_once_a_kind_without_values():
         *(("chatEnded", value, "chat_ended", True) for value in (True, 1, 1.0, "true", "1")),
         *(("chatEnded", value, "chat_ended", False) for value in (False, 0, "false", "0", "", "yes", "TRUE",
         2, {}, [1], None)),
-        *(("userData", value, "verdict", Verdict.GOOD) for value in ([], "x", 5, None)),
-        *(("statusCode", value, "verdict", Verdict.GOOD) for value in (0, 0.0, "0", None, "", "x", {}, [], True, 1.5)),
-        *(("statusCode", value, "verdict", Verdict.UNAVAILABLE) for value in (1, "1", 1.0)),
-        *(("statusCode", value, "verdict", Verdict.REFUSED) for value in (2, "2", 3, -1, "7")),
-        *(("messages", value, "arrivals", ()) for value in (None, {}, "null", 5, True)),
+        *(("userData", value, "kind", ResponseKind.GOOD) for value in ([], "x", 5, None)),
+        *(("statusCode", value, "kind", ResponseKind.GOOD)
+          for value in (0, 0.0, "0", None, "", "x", {}, [], True, 1.5)),
+        *(("statusCode", value, "kind", ResponseKind.UNAVAILABLE) for value in (1, "1", 1.0)),
+        *(("statusCode", value, "kind", ResponseKind.REFUSED) for value in (2, "2", 3, -1, "7")),
+        *(("messages", value, "received", ()) for value in (None, {}, "null", 5, True)),
     ],
 )  # fmt: skip
-def test_a_member_of_the_envelope_is_read_as_far_as_it_can_be(member, value, name, read):
+def test_malformed_envelope_member_is_converted_or_empty(member, value, name, read):
     whole = {"statusCode": 0, "messages": [event()], "nextPosition": 4}
     found = reply(call("refresh"), {**whole, member: value})
     assert getattr(found, name) == read
     if member != "messages":
-        assert [arrival.message.text for arrival in found.arrivals] == ["x"]
+        assert [arrival.message.text for arrival in found.received] == ["x"]
 
 
-def test_ids_that_are_numbers_are_their_texts():
+def test_numeric_id_is_read_as_text():
     body = {"statusCode": 0, "chatId": 5, "secureKey": "k", "alias": 117, "userId": 75.0, "messages": []}
     assert reply(start(), body).session_data == SessionData(session_id="5", secure_key="k", alias="117", user_id="75")
 
 
 @pytest.mark.parametrize("lost", ["chatId", "secureKey"])
 @pytest.mark.parametrize("value", [None, "", [], {}])
-def test_a_start_without_what_it_needs_fails(lost, value):
+def test_start_response_without_a_required_member_is_bad(lost, value):
     body = {"statusCode": 0, "chatId": "c", "secureKey": "k", "messages": [], lost: value}
-    assert reply(start(), body).verdict is Verdict.BAD
+    assert reply(start(), body).kind is ResponseKind.BAD
 
 
 @pytest.mark.parametrize(
@@ -168,14 +171,14 @@ def test_a_start_without_what_it_needs_fails(lost, value):
         True, {"error": {}},
     ],
 )  # fmt: skip
-def test_what_is_no_envelope_is_answered_badly_with_its_place(body):
+def test_body_that_is_no_envelope_is_bad_with_its_path(body):
     read = reply(call("refresh"), body)
-    assert read.verdict is Verdict.BAD
+    assert read.kind is ResponseKind.BAD
     assert str(read.error).startswith("refresh: the server's answer cannot be read: expected an envelope, got ")
     assert str(read.error).endswith(" - at `$`")
 
 
-def test_limits_are_read_member_by_member():
+def test_malformed_limit_affects_no_other_limit():
     said = {
         "upload-max-files": 5.0,
         "upload-max-file-size": "x",
@@ -190,7 +193,7 @@ def test_limits_are_read_member_by_member():
     assert in_text.limits.max_files == 3
 
 
-def test_every_declared_member_has_a_reader_and_may_be_left_out():
+def test_every_declared_member_is_optional():
     for kind in (Envelope, WireEvent, WireParty, WireLimits, WireEnvelope, WireData, WireMessage, WireStatus):
         assert lenient._declared(kind)
         assert lenient.read(kind, {}) == (kind(), ())
@@ -203,7 +206,7 @@ JSON = st.recursive(
     | st.booleans()
     | st.integers()
     | st.floats()
-    | st.text(st.characters(), max_size=8)  # half surrogates included
+    | st.text(st.characters(), max_size=8)  # with lone surrogates
     | st.sampled_from(["", "null", "7", "1e3", "{}", "[]", "true", '{"a": 1}', 10**400, -1, 2**53, 1e308]),
     lambda inner: (
         st.lists(inner, max_size=3) | st.dictionaries(st.text(st.characters(), max_size=4), inner, max_size=3)
@@ -253,22 +256,19 @@ def v3_answer() -> dict[str, Any]:
 
 
 def by_rest(dialect: Any, operation: str) -> Callable[[Any], Reply]:
-    fields = {"position": 1, "before": "9-0"}
-    asked = Call(
-        operation=operation, fields=fields, session_data=SessionData(session_id="s", participant_id="p", token="t")
-    )
-    return lambda body: dialect.reply(asked, HttpAnswer(status=200, body=json.dumps(body).encode()))
+    call = asked(operation, SessionData(session_id="s", participant_id="p", token="t"))
+    return lambda body: dialect.reply(call, HttpAnswer(status=200, body=json.dumps(body).encode()), URL)
 
 
 def by_push(envelope: Any) -> Reply:
     own = {"id": "7", "channel": "/meta/connect", "successful": True}
     pushed = {"channel": "/service/chatV2/customer-support", "data": envelope}
-    asked = Call(operation="connect", fields={"id": "7", "hold": None, "usual": 30.0}, session_data=IDS)
-    (push,) = COMETD.reply(asked, HttpAnswer(status=200, body=json.dumps([pushed, own]).encode())).pushes
+    call = asked("connect", IDS, LinkCall(id="7"))
+    (push,) = COMETD.reply(call, HttpAnswer(status=200, body=json.dumps([pushed, own]).encode()), URL).pushes
     return push
 
 
-WAYS: dict[str, tuple[Callable[[], dict[str, Any]], Callable[[Any], Reply]]] = {
+READERS: dict[str, tuple[Callable[[], dict[str, Any]], Callable[[Any], Reply]]] = {
     "v2 refresh": (v2_answer, by_rest(V2, "refresh")),
     "v2 restore": (v2_answer, by_rest(V2, "restore")),
     "CometD push": (v2_answer, by_push),
@@ -305,7 +305,7 @@ CARRIED = {
     "from": "sender", "from.nickname": "sender", "from.participantId": "sender", "from.type": "sender",
     "utcTime": "timestamp", "userData": "user_data",
 }  # fmt: skip
-"""The member of a message that a member of the wire is shown in, where the names differ."""
+"""The field of a message for each member of an event with another name."""
 
 
 def spoil(holder: dict[str, Any], path: str, value: Any) -> None:
@@ -321,46 +321,46 @@ def spoil(holder: dict[str, Any], path: str, value: Any) -> None:
 
 
 def members(message: Any, path: str) -> dict[str, Any]:
-    """What a message says, but for what comes from that member of the wire."""
+    """Return the fields of a message without those that are read from the member `path` of the wire."""
     names = ("index", "type", "text", "sender", "timestamp", "user_data")
     spoilt = {path, CARRIED.get(path)} | ({"text"} if path in ("type", "eventAttributes", "url") else set())
     extra = {name: value for name, value in message.extra.items() if name != path}
     return {"extra": extra} | {name: getattr(message, name) for name in names if name not in spoilt}
 
 
-@pytest.mark.parametrize("way", WAYS)
-@settings(max_examples=40, deadline=None)
+@pytest.mark.parametrize("reader", READERS)
+@settings(max_examples=examples(40), deadline=None)
 @given(data=st.data())
-def test_one_odd_member_of_an_event_costs_nothing_beside_it(way, data):
-    make, read = WAYS[way]
-    good = read(make()).arrivals
+def test_odd_member_of_an_event_affects_no_other_member(reader, data):
+    make, read = READERS[reader]
+    good = read(make()).received
     place = data.draw(st.integers(0, 3))
-    path = data.draw(st.sampled_from(V3_MEMBERS if "v3" in way else V2_MEMBERS))
+    path = data.draw(st.sampled_from(V3_MEMBERS if "v3" in reader else V2_MEMBERS))
     value = data.draw(JSON | st.just(REMOVED))
     body = make()
-    events = body["data"]["messages"] if "v3" in way else body["messages"]
+    events = body["data"]["messages"] if "v3" in reader else body["messages"]
     spoil(events[place], path, value)
     found = read(body)
-    assert found.verdict is Verdict.GOOD
-    assert [arrival.rank for arrival in found.arrivals] == [arrival.rank for arrival in good]
-    for number, (arrival, known) in enumerate(zip(found.arrivals, good, strict=True)):
+    assert found.kind is ResponseKind.GOOD
+    assert [arrival.rank for arrival in found.received] == [arrival.rank for arrival in good]
+    for number, (arrival, known) in enumerate(zip(found.received, good, strict=True)):
         if number != place:
             assert arrival == known
         else:
             assert members(arrival.message, path) == members(known.message, path)
 
 
-@pytest.mark.parametrize("way", WAYS)
-@settings(max_examples=40, deadline=None)
+@pytest.mark.parametrize("reader", READERS)
+@settings(max_examples=examples(40), deadline=None)
 @given(value=JSON, place=st.integers(0, 3))
-def test_any_value_in_the_place_of_an_event_costs_no_other(way, value, place):
-    make, read = WAYS[way]
-    good, body = read(make()).arrivals, make()
-    (body["data"] if "v3" in way else body)["messages"][place] = value
+def test_any_value_in_place_of_an_event_loses_no_other(reader, value, place):
+    make, read = READERS[reader]
+    good, body = read(make()).received, make()
+    (body["data"] if "v3" in reader else body)["messages"][place] = value
     found = read(body)
-    assert found.verdict is Verdict.GOOD
-    assert len(found.arrivals) == 4
-    assert [one for number, one in enumerate(found.arrivals) if number != place] == [
+    assert found.kind is ResponseKind.GOOD
+    assert len(found.received) == 4
+    assert [one for number, one in enumerate(found.received) if number != place] == [
         one for number, one in enumerate(good) if number != place
     ]
 
@@ -383,35 +383,35 @@ FREE = {
 """Members of an envelope that no event depends on."""
 
 
-@pytest.mark.parametrize("way", WAYS)
-@settings(max_examples=40, deadline=None)
+@pytest.mark.parametrize("reader", READERS)
+@settings(max_examples=examples(40), deadline=None)
 @given(data=st.data())
-def test_one_odd_member_of_an_envelope_costs_no_event(way, data):
-    make, read = WAYS[way]
+def test_odd_member_of_an_envelope_loses_no_event(reader, data):
+    make, read = READERS[reader]
     body = make()
-    path = data.draw(st.sampled_from(FREE["v3" if "v3" in way else "v2"]))
+    path = data.draw(st.sampled_from(FREE["v3" if "v3" in reader else "v2"]))
     spoil(body, path, data.draw(JSON | st.just(REMOVED)))
     if path == "errors":
         body["errors"] = data.draw(JSON)
         if "204" in json.dumps(body["errors"]):
-            return  # an answer of its own meaning
+            return  # code 204 means that the preview is too long
     found = read(body)
-    assert found.verdict is Verdict.GOOD
-    assert found.arrivals == read(make()).arrivals
+    assert found.kind is ResponseKind.GOOD
+    assert found.received == read(make()).received
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(value=JSON, kind=st.sampled_from([Envelope, WireEvent, WireParty, WireLimits, WireEnvelope, WireMessage]))
-def test_reading_never_fails(value, kind):
+def test_any_value_is_read_without_an_error(value, kind):
     found, misread = lenient.read(kind, value)
     assert isinstance(found, kind)
     assert all(": expected " in kind for kind in misread)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(value=JSON, data=st.data())
-def test_a_member_does_not_depend_on_its_neighbours(value, data):
-    """What the strict conversion of the whole takes is the same when it is read on its own."""
+def test_member_is_read_independently_of_other_members(value, data):
+    """Read a member to the same value alone and beside another one, even a malformed one."""
     kind = data.draw(st.sampled_from([Envelope, WireEvent, WireParty, WireMessage, WireStatus]))
     member = data.draw(st.sampled_from(lenient._declared(kind)))
     other = data.draw(st.sampled_from([one for one in lenient._declared(kind) if one.read not in (lenient._anything,)]))

@@ -6,35 +6,33 @@ The front, and files sent to the core, need the extra `server`; the rest of the 
 
 from __future__ import annotations
 
-from webchat_fsm.server.chat import Chat, Event, Party, Sender, StoredFile
-from webchat_fsm.server.core import ChatServer
-from webchat_fsm.server.exchange import Fate, Held, HttpAnswer, HttpRequest, Logged
-from webchat_fsm.server.faults import Fault, Faults
-from webchat_fsm.server.forms import Fields, Upload
-from webchat_fsm.server.options import ServerOptions
-from webchat_fsm.server.people import Person
-from webchat_fsm.server.script import BUSY_FLOOR, HELPFUL_AGENT, Script, Step
+from webchat_fsm.server._chat import Chat, ServerEvent, ServerParty, ServerSender, StoredFile
+from webchat_fsm.server._core import ChatServer
+from webchat_fsm.server._faults import Fault, Faults
+from webchat_fsm.server._http import Fate, Fields, Held, HttpRequest, Logged, ServerAnswer, UploadedFile
+from webchat_fsm.server._options import ServerOptions
+from webchat_fsm.server._people import BUSY_FLOOR, HELPFUL_AGENT, Person, Script, Step
 
 __all__ = [
     "BUSY_FLOOR",
     "HELPFUL_AGENT",
     "Chat",
     "ChatServer",
-    "Event",
     "Fate",
     "Fault",
     "Faults",
     "Fields",
     "Held",
-    "HttpAnswer",
     "HttpRequest",
     "Logged",
-    "Party",
     "Person",
     "Script",
-    "Sender",
+    "ServerAnswer",
+    "ServerEvent",
     "ServerOptions",
+    "ServerParty",
+    "ServerSender",
     "Step",
     "StoredFile",
-    "Upload",
+    "UploadedFile",
 ]

@@ -1,0 +1,158 @@
+"""The inputs and outputs of a Bayeux connection: frames to send, answers to them, and the events for the core."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from math import inf
+from typing import ClassVar, Protocol
+
+from msgspec import Struct
+
+from webchat_fsm._bayeux.table import Report
+
+
+class _Frame(Struct, frozen=True, kw_only=True):
+    """The base of the frames; `name` is the word of errors, faults, logs and recordings."""
+
+    name: ClassVar[str] = ""
+
+    def __repr__(self) -> str:  # the client id lets anyone read the pushes of this chat, and belongs in no log
+        return f"{type(self).__name__}()"
+
+
+class Handshake(_Frame, frozen=True, kw_only=True):
+    """Ask the Bayeux server for a client id."""
+
+    name = "handshake"
+
+
+class Connect(_Frame, frozen=True, kw_only=True):
+    """Wait for pushes.
+
+    The server holds the message for `hold` seconds, or for `usual` seconds where `hold` is None; a websocket is read
+    for `listen` seconds before the message is sent.
+    """
+
+    name = "connect"
+    hold: float | None  # None sends no timeout of ours, so that the server's own holds
+    usual: float  # for the deadline of the request alone
+    listen: float = 0.0
+
+
+class Notifications(_Frame, frozen=True, kw_only=True):
+    """Attach the client to the chat and ask for everything from a position of the transcript on."""
+
+    name = "notifications"
+    position: int | str = 1
+
+
+class BayeuxDisconnect(_Frame, frozen=True, kw_only=True):
+    """Disconnect from the Bayeux server, which drops the client id."""
+
+    name = "hangup"  # as recordings have it, in which `disconnect` is the operation of the chat
+    client_id: str
+
+
+class Publish(_Frame, frozen=True, kw_only=True):
+    """Stands for a message of the chat, which the connection does not read; `opens` is that of a start."""
+
+    name = "publish"
+    opens: bool = False
+
+
+Frame = Handshake | Connect | Notifications | BayeuxDisconnect | Publish
+
+
+class Outcome(StrEnum):
+    """The outcome of a frame, as far as the connection distinguishes it."""
+
+    GOOD = "good"
+    REFUSED = "refused"
+    UNKNOWN_CLIENT = "unknown client"
+    THROTTLED = "too many requests"
+    FAILED = "no complete answer"
+
+
+class Answer(Struct, frozen=True, kw_only=True):
+    """The answer to a frame: its outcome, the client id of a handshake, and advice.
+
+    `reconnect` is the advice `retry`, `handshake` or `none`, empty where none of them was given; `timeout` and
+    `interval` are seconds, None where they were not given as numbers from 0 on. `disconnected` reports a message on
+    /meta/disconnect beside the answer. `line` is that of `HttpAnswer`. `status` is 0 without an HTTP answer;
+    `retry_after` is in seconds, and `pushed` is true where pushes came with it.
+    """
+
+    outcome: Outcome = Outcome.GOOD
+    client_id: str = ""
+    timeout: float | None = None
+    interval: float | None = None
+    reconnect: str = ""
+    disconnected: bool = False
+    line: str = ""
+    status: int = 200
+    retry_after: float = 0.0
+    pushed: bool = False
+
+    @property
+    def forbidden(self) -> bool:
+        """True where the gateway forbids every further request."""
+        return self.reconnect == "none"
+
+    @property
+    def wants_handshake(self) -> bool:
+        """True where the gateway has dropped the client, or advises a new handshake."""
+        return self.disconnected or self.reconnect == "handshake"
+
+
+class Sent(Struct, frozen=True, kw_only=True):
+    """A frame that was sent: for which client, how often before, and whether its answer is the one waited for.
+
+    `current` is false for a connect that another thread's handshake has replaced.
+    """
+
+    frame: Frame
+    client_id: str = ""
+    resent: int = 0
+    current: bool = False
+
+
+class Chat(Protocol):
+    """The part of a chat that its connection reads; `poll_ticket` is 0 where no frame waits for its answer."""
+
+    poll_ticket: int
+    poll_since: float
+    cursor: int | str
+    catching_up: bool
+    failures: int
+
+    @property
+    def disconnected(self) -> bool:
+        """True between the events `disconnected` and `reconnected`."""
+        ...
+
+
+class Send(Struct, frozen=True):
+    """Send a frame after `pause` seconds, to be answered within `left`; None is the request that opens the chat."""
+
+    frame: Frame | None
+    pause: float = 0.0
+    left: float = inf
+
+
+class NextAt(Struct, frozen=True):
+    """Call `due` at that moment, on the line of the timers; None for never.
+
+    With `reserves` a websocket is read then, and the connect that it sends later is to be reserved now.
+    """
+
+    at: float | None
+    reserves: bool = False
+
+
+class Warned(Struct, frozen=True):
+    """A violation of the protocol by the gateway, as a text for the log; it changes nothing by itself."""
+
+    text: str
+
+
+Event = Report | Send | NextAt | Warned

@@ -1,0 +1,1 @@
+"""Perform what the core decides: all code that can block, fail from outside or read the time."""

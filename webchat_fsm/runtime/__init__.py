@@ -1,1 +1,0 @@
-"""Doing: everything that can block, fail from outside or tell the time."""

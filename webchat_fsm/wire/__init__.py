@@ -1,1 +1,0 @@
-"""Bytes and facts: one dialect a file, each turning calls into requests and answers into replies."""
