@@ -8,8 +8,8 @@ from itertools import combinations, pairwise
 from typing import NamedTuple
 from xml.etree import ElementTree
 
-from webchat_fsm.diagram._metrics import text_width
-from webchat_fsm.diagram._places import Curve, Point, Rect, segment_hits
+from webchat_fsm.diagram._picture import Curve, Point, Rect, segment_hits
+from webchat_fsm.diagram._sketch import text_width
 
 SVG = "{http://www.w3.org/2000/svg}"
 BOLD = {"title", "name", "frame-title"}

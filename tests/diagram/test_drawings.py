@@ -14,14 +14,14 @@ from webchat_fsm.diagram import (
     LIGHT,
     Part,
     _machines,
-    _mermaid,
     annotate,
     dot,
     lifecycle,
     mermaid,
     walked,
 )
-from webchat_fsm.diagram._graphviz import run_graphviz
+from webchat_fsm.diagram._formats import mermaid_id, mermaid_label, mermaid_path
+from webchat_fsm.diagram._layout import run_graphviz
 from webchat_fsm.diagram._machines import Box, Lifecycle, TakenRow, path_text
 from webchat_fsm.lifecycle._table import State, Trigger
 from webchat_fsm.lifecycle._transports import Transport
@@ -70,7 +70,7 @@ def test_grammar_check_finds_a_broken_line(line: str):
 
 
 def test_mermaid_declares_the_states_of_the_transport(seen: Lifecycle):
-    wanted = {_mermaid.mermaid_id(node.state) for node in seen.drawn} | {_mermaid.mermaid_id(Box.SESSION)}
+    wanted = {mermaid_id(node.state) for node in seen.drawn} | {mermaid_id(Box.SESSION)}
     assert mermaid_ids(mermaid(seen)) == wanted
 
 
@@ -85,19 +85,19 @@ def test_state_with_hyphen_keeps_its_name_under_another_id():
 
 
 def test_mermaid_label_respells_reserved_characters():
-    assert _mermaid.mermaid_label("over CometD: pushed; see #3") == "over CometD - pushed, see no.3"
+    assert mermaid_label("over CometD: pushed; see #3") == "over CometD - pushed, see no.3"
 
 
 def test_path_is_highlighted_in_the_whole_lifecycle():
     whole = lifecycle(Transport.V2)
-    overlay = _mermaid.mermaid_path(whole, [State.IDLE, State.STARTING, State.IDLE])
+    overlay = mermaid_path(whole, [State.IDLE, State.STARTING, State.IDLE])
     assert overlay.startswith(mermaid(whole))
     assert overlay.splitlines()[-1] == "  class idle,starting walked"
     assert all(MERMAID_LINE.fullmatch(line) for line in overlay.splitlines())
 
 
 def test_empty_path_highlights_nothing():
-    assert _mermaid.mermaid_path(lifecycle(), []) == mermaid(lifecycle())
+    assert mermaid_path(lifecycle(), []) == mermaid(lifecycle())
 
 
 def test_path_is_printed_step_by_step():

@@ -16,7 +16,7 @@ from webchat_fsm._errors import MissingExtraError
 from webchat_fsm.diagram import DEFAULT, FORMATS, LIGHT, Part, Style, annotate, bayeux, lifecycle, parts_of, svg, walked
 from webchat_fsm.diagram._formats import rendered
 from webchat_fsm.diagram._graph import Cause, Graph
-from webchat_fsm.diagram._graphviz import run_graphviz
+from webchat_fsm.diagram._layout import run_graphviz
 from webchat_fsm.diagram._machines import LEGEND
 from webchat_fsm.lifecycle._states import State
 from webchat_fsm.lifecycle._transports import Transport

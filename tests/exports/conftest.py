@@ -16,7 +16,7 @@ from tests.exports.random_steps import run_sessions
 from tests.exports.tracing import Tracer, tracing
 from tests.lifecycle.environment import ChatEnvironment
 from tests.lifecycle.test_rows import CORE_SCENARIOS, SERVICE_SCENARIOS
-from webchat_fsm.diagram._actions import steps_of
+from webchat_fsm.diagram._semantics import steps_of
 from webchat_fsm.lifecycle._transports import Transport
 from webchat_fsm.testing import Recording, TestServer, Timeline, replay
 

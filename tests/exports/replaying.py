@@ -8,8 +8,7 @@ from typing import Any, Protocol
 
 from statemachine.io import load
 
-from webchat_fsm.diagram._actions import COMMANDS_EVENT, event_name
-from webchat_fsm.diagram._semantics import KEPT_FLAGS, RESETS_FAILURES, identifier
+from webchat_fsm.diagram._semantics import COMMANDS_EVENT, KEPT_FLAGS, RESETS_FAILURES, event_name, identifier
 from webchat_fsm.lifecycle._table import Trigger
 
 REPORTED = ("state", "row", "events", "effects", "flags", "failures", "refusals")

@@ -18,7 +18,7 @@ from webchat_fsm.diagram import (
     DEFAULT,
     FORMATS,
     Part,
-    _scxml,
+    _statecharts,
     annotate,
     bayeux,
     lifecycle,
@@ -27,8 +27,7 @@ from webchat_fsm.diagram import (
     walked,
     xstate,
 )
-from webchat_fsm.diagram._actions import event_name, steps_of
-from webchat_fsm.diagram._semantics import RESETS_FAILURES
+from webchat_fsm.diagram._semantics import RESETS_FAILURES, event_name, steps_of
 from webchat_fsm.lifecycle._legality import legality
 from webchat_fsm.lifecycle._table import TRANSITIONS, Trigger, reachable
 from webchat_fsm.lifecycle._transports import Transport
@@ -161,8 +160,8 @@ def test_reset_of_failures_leaves_nothing_of_the_row_before():
 
 
 def test_hyphens_of_a_meaning_do_not_end_its_comment(monkeypatch):
-    monkeypatch.setattr(_scxml, "meaning", lambda state, transport: "polls -- or not --->")
-    document = ElementTree.fromstring(_scxml.scxml.__wrapped__(Transport.V2))
+    monkeypatch.setattr(_statecharts, "meaning", lambda state, transport: "polls -- or not --->")
+    document = ElementTree.fromstring(_statecharts.scxml.__wrapped__(Transport.V2))
     assert len(document.findall(f"{SCXML}state/{SCXML}state")) == len(reachable(Transport.V2))
 
 

@@ -17,8 +17,8 @@ from tests.cometd.test_interop import install
 from tests.exports.conftest import FULL, STEPS
 from tests.exports.replaying import FLAGS, ScxmlDocument, ScxmlEngine, differences
 from webchat_fsm.diagram import scxml, xstate
-from webchat_fsm.diagram._actions import steps_of
-from webchat_fsm.diagram._xstate import RUNTIME
+from webchat_fsm.diagram._semantics import steps_of
+from webchat_fsm.diagram._statecharts import RUNTIME
 from webchat_fsm.lifecycle._table import State, Trigger
 from webchat_fsm.lifecycle._transports import Transport
 

@@ -88,8 +88,8 @@ def _story(recording: Recording, replayed: Replay) -> Iterator[str]:
 
 
 def _drawings(recording: Recording, replayed: Replay) -> Iterator[str]:
+    from webchat_fsm.diagram._formats import mermaid_path
     from webchat_fsm.diagram._machines import lifecycle
-    from webchat_fsm.diagram._mermaid import mermaid_path
     from webchat_fsm.diagram._sequence import mermaid_sequence
     from webchat_fsm.testing._sequence import sequence
 

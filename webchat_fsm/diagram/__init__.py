@@ -14,17 +14,12 @@ counts; a renderer draws it, in the look of a `Style`::
 they raise `webchat_fsm.MissingExtraError`. The command line is `webchat-fsm diagram`.
 """
 
-from webchat_fsm.diagram._dot import dot
 from webchat_fsm.diagram._files import check, write
-from webchat_fsm.diagram._formats import FORMATS, png
-from webchat_fsm.diagram._machines import bayeux, lifecycle
-from webchat_fsm.diagram._mermaid import mermaid
-from webchat_fsm.diagram._parts import Part, annotate, parts_of, walked
-from webchat_fsm.diagram._plantuml import plantuml
-from webchat_fsm.diagram._scxml import scxml
-from webchat_fsm.diagram._style import DARK, DEFAULT, LIGHT, Palette, Style, Theme
+from webchat_fsm.diagram._formats import FORMATS, dot, mermaid, png
+from webchat_fsm.diagram._machines import Part, annotate, bayeux, lifecycle, parts_of, walked
+from webchat_fsm.diagram._picture import DARK, DEFAULT, LIGHT, Palette, Style, Theme
+from webchat_fsm.diagram._statecharts import plantuml, scxml, xstate
 from webchat_fsm.diagram._svg import svg
-from webchat_fsm.diagram._xstate import xstate
 
 __all__ = [
     "DARK",

@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache, partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from webchat_fsm.diagram import _semantics as semantics
 from webchat_fsm.diagram._documents import (
@@ -18,14 +18,12 @@ from webchat_fsm.diagram._documents import (
     lifecycle_page,
     machine_page,
 )
-from webchat_fsm.diagram._dot import dot
-from webchat_fsm.diagram._formats import ENGINES
+from webchat_fsm.diagram._formats import ENGINES, dot, mermaid
+from webchat_fsm.diagram._graph import Graph
 from webchat_fsm.diagram._lifecycle_json import FORMAT, lifecycle_json
-from webchat_fsm.diagram._machines import bayeux, lifecycle
-from webchat_fsm.diagram._mermaid import mermaid
-from webchat_fsm.diagram._parts import BAYEUX_PARTS, LIFECYCLE_PARTS, TITLES, Part, parts_of
+from webchat_fsm.diagram._machines import BAYEUX_PARTS, LIFECYCLE_PARTS, TITLES, Part, bayeux, lifecycle, parts_of
+from webchat_fsm.diagram._statecharts import RUNTIME
 from webchat_fsm.diagram._svg import svg
-from webchat_fsm.diagram._xstate import RUNTIME
 from webchat_fsm.lifecycle._legality import DOCUMENTED
 from webchat_fsm.lifecycle._transports import Transport
 
@@ -41,23 +39,16 @@ class File(NamedTuple):
     """One sentence for the index of the folder."""
 
 
-def _mermaid_of(transport: Transport) -> File:
-    return File(lambda: mermaid(lifecycle(transport)), f"The lifecycle on transport {transport}, as Mermaid text.")
-
-
-def _picture_of(transport: Transport, part: Part) -> File:
-    return File(lambda: svg(lifecycle(transport, part)), f"{TITLES[part]}, on transport {transport}.")
+def _drawing(draw: Callable[[Graph[Any]], str], about: str, machine: Callable[..., Graph[Any]], *seen: str) -> File:
+    return File(lambda: draw(machine(*seen)), about)
 
 
 def _pictures() -> Iterator[tuple[str, File]]:
     for part in LIFECYCLE_PARTS:
         for transport in Transport:
             if part in parts_of(lifecycle(transport)):
-                yield picture_name(transport, part), _picture_of(transport, part)
-
-
-def _bayeux_picture_of(part: Part) -> File:
-    return File(lambda: svg(bayeux(part)), f"{TITLES[part]}.")
+                about = f"{TITLES[part]}, on transport {transport}."
+                yield picture_name(transport, part), _drawing(svg, about, lifecycle, transport, part)
 
 
 def _engine_files() -> Iterator[tuple[str, File]]:
@@ -196,15 +187,18 @@ FILES: dict[str, File] = {
     "legality.md": File(legality_page, "Which command is legal in which state, and the texts of the refusals."),
     "events.md": File(events_page, "Every event, and the rows that publish it."),
     **dict(_pictures()),
-    "lifecycle.dot": File(lambda: dot(lifecycle()), "The lifecycle on all transports, as Graphviz text."),
-    "lifecycle.mmd": File(lambda: mermaid(lifecycle()), "The lifecycle on all transports, as Mermaid text."),
-    **{f"lifecycle-{transport}.mmd": _mermaid_of(transport) for transport in Transport},
+    "lifecycle.dot": _drawing(dot, "The lifecycle on all transports, as Graphviz text.", lifecycle),
+    "lifecycle.mmd": _drawing(mermaid, "The lifecycle on all transports, as Mermaid text.", lifecycle),
+    **{
+        f"lifecycle-{one}.mmd": _drawing(mermaid, f"The lifecycle on transport {one}, as Mermaid text.", lifecycle, one)
+        for one in Transport
+    },
     "bayeux.md": File(
         lambda: machine_page(bayeux(), "The Bayeux connection"), "Every state and every row of the Bayeux connection."
     ),
-    **{f"bayeux-{part}.svg": _bayeux_picture_of(part) for part in BAYEUX_PARTS},
-    "bayeux.dot": File(lambda: dot(bayeux()), "The Bayeux connection, as Graphviz text."),
-    "bayeux.mmd": File(lambda: mermaid(bayeux()), "The Bayeux connection, as Mermaid text."),
+    **{f"bayeux-{part}.svg": _drawing(svg, f"{TITLES[part]}.", bayeux, part) for part in BAYEUX_PARTS},
+    "bayeux.dot": _drawing(dot, "The Bayeux connection, as Graphviz text.", bayeux),
+    "bayeux.mmd": _drawing(mermaid, "The Bayeux connection, as Mermaid text.", bayeux),
     "lifecycle.json": File(lifecycle_json, "The whole lifecycle for programs."),
     **dict(_engine_files()),
     "xstate.mjs": File(_runtime, "The functions behind the names in the JSON for XState."),

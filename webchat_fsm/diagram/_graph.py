@@ -173,6 +173,10 @@ class Graph(Generic[RowT]):
         """Return how often some rows were taken together; 0 where nothing was counted."""
         return sum((self.taken or {}).get(number, 0) for number in rows)
 
+    def times(self, way: Way) -> str:
+        """Return how often a way was taken, as a label says it; empty where nothing was counted."""
+        return "" if self.taken is None else f" \u00d7{self.count(way.rows)}"
+
     def node(self, state: StrEnum) -> Node:
         """Return the node of a state; raises `StopIteration` for a state of another machine."""
         return next(node for node in self.nodes if node.state is state)

@@ -73,7 +73,7 @@ def _machine() -> Record:
         "closed_by": semantics.CLOSED_BY.value,
         "not_open": NOT_READY,
         "no_text": NO_TEXT,
-        "limit": semantics.LIMIT,
+        "limit": semantics.DEFAULT_LIMIT,
         "resets_failures": semantics.RESETS_FAILURES.name,
         "inputs": list(semantics.inputs()),
         "content_event": CONTENT.event,

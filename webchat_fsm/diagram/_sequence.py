@@ -12,9 +12,8 @@ from enum import IntEnum, StrEnum
 from typing import NamedTuple
 from xml.sax.saxutils import escape
 
-from webchat_fsm.diagram._metrics import LINE_HEIGHT, text_width, wrapped
-from webchat_fsm.diagram._style import DEFAULT, Style
-from webchat_fsm.diagram._svg_parts import head
+from webchat_fsm.diagram._picture import DEFAULT, Style, head
+from webchat_fsm.diagram._sketch import LINE_HEIGHT, text_width, wrapped
 
 
 class Party(IntEnum):

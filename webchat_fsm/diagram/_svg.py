@@ -9,12 +9,9 @@ from collections.abc import Iterator
 from xml.sax.saxutils import escape, quoteattr
 
 from webchat_fsm.diagram._graph import Cause, Graph, Row, Way
-from webchat_fsm.diagram._graphviz import Layout, PlacedArrow, PlacedBox, PlacedState
-from webchat_fsm.diagram._layout import MARGIN, layout
-from webchat_fsm.diagram._metrics import LINE_HEIGHT, text_width, wrapped
-from webchat_fsm.diagram._sketch import STATE_MARGIN, Line, boxes_of
-from webchat_fsm.diagram._style import DEFAULT, Style
-from webchat_fsm.diagram._svg_parts import arrowhead, head, number, path, place
+from webchat_fsm.diagram._layout import MARGIN, Layout, PlacedArrow, PlacedBox, PlacedState, layout
+from webchat_fsm.diagram._picture import DEFAULT, Style, arrowhead, head, number, path, place
+from webchat_fsm.diagram._sketch import LINE_HEIGHT, STATE_MARGIN, Line, boxes_of, text_width, wrapped
 
 RULES = """\
 .page { fill: var(--page); }
