@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import selectors
 import socket
 import ssl
 import struct
@@ -21,7 +22,7 @@ from tests.limits import LONG
 from webchat_fsm import Config, TransportError, WebChatService
 from webchat_fsm._bayeux.matcher import PendingRequest
 from webchat_fsm._runtime.http import Urllib3Http, http_for
-from webchat_fsm._runtime.sockets import CHUNK, InFlight
+from webchat_fsm._runtime.sockets import CHUNK, InFlight, Stream
 from webchat_fsm._runtime.tls import TlsStream
 from webchat_fsm._wire.cometd import JSON
 from webchat_fsm._wire.request import Request
@@ -935,6 +936,22 @@ def test_service_makes_its_http_unless_given_one(wire):
     assert isinstance(WebChatService(config)._engine._http, WebsocketHttp)
     given = wire()
     assert WebChatService(config, http=given)._engine._http is given
+
+
+def test_selector_and_reader_wait_by_two_descriptors():
+    # Under eventlet a descriptor has one reader alone, and a second wait raises; tests/engines meets it by chance.
+    ours, theirs = socket.socketpair()
+    stream = Stream(ours)
+    stream.split()
+    try:
+        assert stream.fileno() != ours.fileno()
+        theirs.send(b"x")
+        with selectors.DefaultSelector() as selector:
+            selector.register(stream.fileno(), selectors.EVENT_READ)
+            assert selector.select(LONG)
+    finally:
+        stream.close()
+        theirs.close()
 
 
 def test_websocket_logs_no_secret(peer, make_client, debug_log):

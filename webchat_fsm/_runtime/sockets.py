@@ -149,7 +149,9 @@ class Stream:
 
     def fileno(self) -> int:
         """Return the descriptor that is readable once bytes have come."""
-        return self._reader.fileno()
+        # Where the stream is split, not the one by which a thread reads: the selector may wait at the same time, and
+        # under eventlet a descriptor has one reader alone, so that the second wait would raise in either of them.
+        return self._writer.fileno()
 
     def has_arrived(self, seconds: float) -> bool:
         """Return whether `read` would not wait; for bytes that are to come so many seconds are waited."""
