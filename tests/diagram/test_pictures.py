@@ -26,24 +26,25 @@ GRAPHS: dict[str, Graph] = {
     for transport in (*Transport, None)
     for part in parts_of(lifecycle(transport))
 } | {f"bayeux-{part}": bayeux(part) for part in parts_of(bayeux())}
+WHOLE: dict[str, Graph] = {str(one): lifecycle(one) for one in Transport} | {"bayeux": bayeux(), "all": lifecycle()}
 STARTING = lifecycle(Transport.V2, Part.START_AND_END)
 
 
 @cache
 def picture(name: str) -> str:
-    return svg(GRAPHS[name])
+    return svg((GRAPHS | WHOLE)[name])
 
 
 def words(source: str) -> str:
     return " ".join(" ".join(ElementTree.fromstring(source).itertext()).split())
 
 
-@pytest.mark.parametrize("name", GRAPHS)
+@pytest.mark.parametrize("name", [*GRAPHS, *WHOLE])
 def test_no_text_of_a_picture_is_hidden(name: str):
     assert [*Picture(picture(name)).faults()] == []
 
 
-@pytest.mark.parametrize("name", GRAPHS)
+@pytest.mark.parametrize("name", [*GRAPHS, *(name for name in WHOLE if name != "all")])
 def test_text_is_legible_at_the_width_of_a_page(name: str):
     assert Picture(picture(name)).smallest >= 13
 

@@ -235,8 +235,12 @@ def _curve(pos: str, height: float) -> tuple[Curve, Point | None]:
 
 MARGIN = 16
 """Space round the whole drawing."""
-ROOMS = (0.3, 0.45, 0.6)
-"""The spaces between neighbours that are tried one after the other, in inches, until the labels are free."""
+SPACINGS = ((13.0, 0.3), (13.0, 0.45), (13.0, 0.6), (11.5, 0.2), (10.5, 0.2), (9.5, 0.2), (8.5, 0.2))
+"""Widths of a label in font sizes, and spaces between neighbours in inches, which are tried one after the other.
+
+First wider spaces, which free the labels, then narrower labels, which fit the page. A part takes the first ones without
+a fault; a whole machine has so many arrows that all are tried.
+"""
 CROSSING, DETOUR, LATE_START = 1500, 2, 3
 """What a reader notices, in pixels of arrows: a crossing, a pixel of a detour, a pixel before the first state."""
 PIXEL = 200
@@ -247,9 +251,9 @@ NEAR = 2
 
 def layout(graph: Graph[Row], style: Style = DEFAULT) -> Layout:
     """Return the best arrangement of a drawing; raises `MissingExtraError` without the extra `diagrams`."""
-    drawing = sketch(graph, style)
     best: tuple[tuple[float, ...], Layout] | None = None
-    for room in ROOMS:
+    for label_width, room in SPACINGS:
+        drawing = sketch(graph, style, label_width)
         for choice in product(("TB", "LR"), (False, True), (False, True), (False, True)):
             one = placed(drawing, style, Arrangement(*choice, room))
             faults = _faults(one, style)
@@ -257,7 +261,7 @@ def layout(graph: Graph[Row], style: Style = DEFAULT) -> Layout:
             if best is None or faults <= best[0][:2]:
                 cost = (*faults, weight(drawing, one))
                 best = (cost, one) if best is None or cost < best[0] else best
-        if best is not None and best[0][:2] == (0, 0):
+        if graph.part and best is not None and best[0][:2] == (0, 0):
             break
     assert best is not None, "there is one arrangement at least"
     return best[1]

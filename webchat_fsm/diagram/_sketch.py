@@ -86,8 +86,8 @@ def _width(character: str, widths: tuple[int, ...]) -> int:
 
 STATE_MARGIN, LABEL_MARGIN = 9.0, 5.0
 """Space round the lines of a state, and round those of a label."""
-STATE_WIDTH, INNER_WIDTH, LABEL_WIDTH = 10.5, 19.0, 13.0
-"""Width of a line at most, in font sizes: of a meaning, of a row inside a state, of a label."""
+STATE_WIDTH, INNER_WIDTH = 10.5, 19.0
+"""Width of a line at most, in font sizes: of a meaning, and of a row inside a state."""
 
 
 class Line(NamedTuple):
@@ -125,8 +125,8 @@ class Sketch:
     """The titles of the boxes."""
 
 
-def sketch(graph: Graph[Row], style: Style) -> Sketch:
-    """Return what the picture of a graph shows."""
+def sketch(graph: Graph[Row], style: Style, label_width: float) -> Sketch:
+    """Return what the picture of a graph shows; a line of a label is as wide as so many font sizes at most."""
     boxes = boxes_of(graph)
     arrows = [tuple(arcs) for _, arcs in groupby(graph.arcs(boxes), key=lambda arc: (arc.source, arc.dest))]
     return Sketch(
@@ -135,7 +135,7 @@ def sketch(graph: Graph[Row], style: Style) -> Sketch:
         {box: tuple(node.state for node in graph.inside(box)) for box in boxes},
         tuple(arrows),
         {node.state: _sized(_state_lines(graph, node, style), style, STATE_MARGIN) for node in graph.drawn},
-        tuple(_sized(_label_lines(graph, arcs, style), style, LABEL_MARGIN) for arcs in arrows),
+        tuple(_sized(_label_lines(graph, arcs, style, label_width), style, LABEL_MARGIN) for arcs in arrows),
         {box: _sized([Line(box.value, "name")], style, 0) for box in boxes},
     )
 
@@ -157,9 +157,9 @@ def _state_lines(graph: Graph[Row], node: Node, style: Style) -> Iterator[Line]:
         yield from (line for way in staying for line in _way_lines(graph, way, style, INNER_WIDTH))
 
 
-def _label_lines(graph: Graph[Row], arcs: Iterable[Arc], style: Style) -> Iterator[Line]:
+def _label_lines(graph: Graph[Row], arcs: Iterable[Arc], style: Style, width: float) -> Iterator[Line]:
     """Yield the lines of an arrow's label; a line without indent begins a way."""
-    return (line for arc in arcs for way in arc.ways for line in _way_lines(graph, way, style, LABEL_WIDTH))
+    return (line for arc in arcs for way in arc.ways for line in _way_lines(graph, way, style, width))
 
 
 def _way_lines(graph: Graph[Row], way: Way, style: Style, width: float) -> Iterator[Line]:
