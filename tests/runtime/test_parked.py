@@ -9,12 +9,13 @@ import selectors
 import socket
 import threading
 import time
+from contextlib import suppress
 from functools import partial
 
 import pytest
 
 from tests.limits import LONG, SOON
-from webchat_fsm import ThreadDriver, TransportError, WebChatService
+from webchat_fsm import CommandRejected, ThreadDriver, TransportError, WebChatService
 from webchat_fsm._runtime import requests, sockets
 from webchat_fsm._runtime.answers import is_incomplete
 from webchat_fsm._runtime.http import HttpExchange
@@ -419,9 +420,14 @@ def test_service_closes_in_each_phase_and_opens_again(phase, peer, monkeypatch, 
 
 
 @pytest.fixture
-def held_chat(peer):
+def held_chat(peer, eventually):
     """Make a service with a chat whose polls are never answered."""
     made: list[WebChatService] = []
+
+    def started(chat: WebChatService) -> bool:
+        with suppress(CommandRejected):  # on a stalled machine the short timeout of a test strikes the start too
+            chat.start_chat(nickname="J")
+        return chat.state == "polling"
 
     def make(**config):
         server = peer(holding_polls)
@@ -429,7 +435,7 @@ def held_chat(peer):
         chat = WebChatService({"dataURL": server.url, **POLLING, **config})
         made.append(chat)
         chat.open()
-        chat.start_chat(nickname="J")
+        eventually(lambda: started(chat))
         return chat
 
     yield make
