@@ -446,11 +446,11 @@ def held_chat(peer, eventually):
 def test_parked_poll_fails_at_its_deadline(held_chat, monkeypatch, eventually):
     """No poll fails before 200 ms, and the time keeper sleeps no longer than to the deadline of a parked one."""
     begun, lasted, waits = {}, [], []
-    begin_exchange, finish, until_next = HttpExchange.begin, HttpExchange.finish, ThreadDriver._until_next
+    initialise, finish, until_next = HttpExchange.__init__, HttpExchange.finish, ThreadDriver._until_next
 
-    def beginning(exchange):
-        begun[exchange] = time.monotonic()
-        begin_exchange(exchange)
+    def beginning(exchange, http, request, moment):
+        begun[exchange] = moment  # from which the deadline counts: a stalled machine sends the request later
+        initialise(exchange, http, request, moment)
 
     def finishing(exchange):
         try:
@@ -466,7 +466,7 @@ def test_parked_poll_fails_at_its_deadline(held_chat, monkeypatch, eventually):
         return seconds
 
     chat = held_chat(ajaxTimeout=200)
-    monkeypatch.setattr(HttpExchange, "begin", beginning)
+    monkeypatch.setattr(HttpExchange, "__init__", beginning)
     monkeypatch.setattr(HttpExchange, "finish", finishing)
     monkeypatch.setattr(ThreadDriver, "_until_next", choosing)
     eventually(lambda: len(lasted) >= 5)
