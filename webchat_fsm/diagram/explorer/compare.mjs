@@ -22,7 +22,7 @@ export function compare(app, place) {
 function choice(app, names, other) {
   const go = (event) => { location.hash = address({ view: "compare", transport: app.transport, with: event.target.value }); };
   const options = names.filter((one) => one !== app.transport).map((one) => h("option", { value: one, selected: one === other }, one));
-  return h("p", {}, h("label", {}, "Compare with ", h("select", { id: "with", onchange: go }, options)));
+  return h("p", { class: "screen" }, h("label", {}, "Compare with ", h("select", { id: "with", onchange: go }, options)));
 }
 
 /** Return what only one of two lists has, as two labelled lists. */

@@ -32,9 +32,10 @@ function overview(app) {
   const here = (place) => ({ view: "explore", transport: app.transport, ...place });
   return h("div", {},
     h("h2", {}, "The lifecycle of a chat session"),
-    h("p", {}, "Choose a state or a trigger in the drawing, where boxes and the texts at arrows can be clicked; or, below or by the search, ",
+    h("p", { class: "screen" }, "Choose a state or a trigger in the drawing, where boxes and the texts at arrows can be clicked; or, below or by the search, ",
       "a state, a command, an event or a trigger. Everything is shown for the transport that is chosen above."),
-    section("Questions, for example", h("ul", {}, questions(app).map(({ place, text }) => h("li", {}, link(place, text))))),
+    h("div", { class: "screen" },
+      section("Questions, for example", h("ul", {}, questions(app).map(({ place, text }) => h("li", {}, link(place, text)))))),
     section("States", links(reachableStates(app.table, app.transport), (state) => here({ state }))),
     section("Commands", links(app.table.commands.map((one) => one.command), (command) => here({ command }))),
     section("Events", links(eventsOf(app).map((one) => one.event), (event) => here({ event }))),

@@ -68,6 +68,7 @@ function render() {
   diagram.show(app.transport, shown.marks);
   if (shown.marks.current) reveal(element("drawings"), shown.marks.current);
   element("layout").dataset.view = name;
+  element("figure").dataset.transport = app.transport; // its heading on paper, where no choice is shown
   showViews(name);
   showTransports(name, place);
   restoreFocus(focused);

@@ -139,7 +139,7 @@ function singleRows(view) {
         rowLabel(view.app, rows.map((one) => one.row), index), taken && rows.length > 1 && h("span", { class: "hint" }, " (as it is now)"))));
   };
   const { isOpen, keepOpen } = view.app;
-  return h("details", { id: "single-rows", open: isOpen("single-rows"), ontoggle: keepOpen },
+  return h("details", { id: "single-rows", class: "screen", open: isOpen("single-rows"), ontoggle: keepOpen },
     h("summary", {}, "Single rows, by trigger and guard"),
     h("p", {}, "A row is a line of the table, numbered as in lifecycle.md. ",
       "Each answer to a guard can be chosen, also one that the count and the flags would not give."),
@@ -212,8 +212,9 @@ function copy({ app, legs }) {
   const code = h("textarea", { id: "pytest", readonly: true, rows: 14, spellcheck: "false", "aria-label": "The walk as a pytest test" }, result.code);
   const done = h("span", { role: "status", id: "copied" });
   return section("Copy as pytest",
-    h("p", {}, h("button", { type: "button", id: "copy", onclick: () => toClipboard(code, done) }, "Copy as pytest"), " ", done),
-    code, note);
+    h("p", { class: "screen" },
+      h("button", { type: "button", id: "copy", onclick: () => toClipboard(code, done) }, "Copy as pytest"), " ", done),
+    code, h("pre", { class: "paper" }, result.code), note);
 }
 
 async function toClipboard(code, done) {
