@@ -1,10 +1,14 @@
 """Measure what the library costs, in one table with the aims: ``python -m tests.benchmarks``.
 
 It needs the extra `bench`. Every measurement runs in fresh processes against a server in another process; processor
-time and memory are those that the system counts, peers run beside in the same run and in random order, and ratios are
-those of one run. The table goes to standard output and to `benchmarks.md`, all samples, with the machine named, to
-`benchmarks.json`, and the curves of the sessions to `sessions.json` (see `sessions.py`). The whole run takes about half
-an hour, and the machine should do nothing else; `--quick` only shows within two minutes that everything runs.
+time and memory are those that the system counts, peers run in the same run and in random order, and ratios are those of
+one run. The heading names the machine, with the time that a fixed loop takes on it, as most aims in seconds were set
+for a machine on which that is shorter.
+
+``--output FOLDER`` writes the table to `benchmarks.md`, all samples to `benchmarks.json`, and the sessions to
+`sessions.json` and `sessions.svg`; the files in `results` are those of ``--output tests/benchmarks/results``. The whole
+run takes about forty minutes, and the machine should do nothing else; ``--quick`` only shows within two minutes that
+everything runs.
 """
 
 from __future__ import annotations
@@ -19,7 +23,7 @@ from typing import Any
 
 from tests.benchmarks import canned, polls, pushes, scale, sessions, starts
 from tests.benchmarks.figures import GROUPS, SKIPPED, TITLES, Measured, columns, line, page, summary
-from tests.benchmarks.processes import NotReachedError, fresh, machine
+from tests.benchmarks.processes import NotReachedError, fresh, heading, machine
 
 MEASURES: dict[str, Callable[[bool], Measured]] = {
     "polls": polls.measure,
@@ -52,13 +56,11 @@ def measured(group: str, *, quick: bool) -> Measured:
     return found
 
 
-def heading(described: dict[str, Any]) -> str:
-    """Return one line that names the machine and the interpreter."""
-    libraries = ", ".join(f"{name} {number}" for name, number in described["libraries"].items())
-    return (
-        f"{described['processor']}, {described['cores']} cores, {described['memory_gib']} GiB, {described['system']}, "
-        f"{described['python']}, load {described['load']}, commit {described['commit']}\n{libraries}"
-    )
+def write(folder: Path, described: dict[str, Any], records: dict[str, dict[str, Any]], *, quick: bool) -> None:
+    """Write the samples and the table."""
+    document = {"machine": described, "quick": quick, "figures": records}
+    (folder / "benchmarks.json").write_text(json.dumps(document, indent=1) + "\n")
+    (folder / "benchmarks.md").write_text(page(heading(described), records))
 
 
 def main() -> int:
@@ -66,7 +68,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="few rounds and few sessions: a check that all runs")
     parser.add_argument("--only", action="append", choices=MEASURES, metavar="NAME", help=", ".join(MEASURES))
-    parser.add_argument("--output", type=Path, default=Path("benchmarks.json"), help="where all samples are written")
+    parser.add_argument("--output", type=Path, metavar="FOLDER", help="where files are written; none without it")
     options = parser.parse_args()
     groups = options.only or list(MEASURES)
     described = machine()
@@ -78,10 +80,10 @@ def main() -> int:
         for figure in GROUPS[group]:
             record = records[f"{group}.{figure.key}"] = summary(figure, found[figure.key])
             print(line(figure, record), flush=True)
-        # After each group, so that an interrupted run leaves what it has measured.
-        kept = {"machine": described, "quick": options.quick, "figures": records}
-        options.output.write_text(json.dumps(kept, indent=1) + "\n")
-        options.output.with_suffix(".md").write_text(page(heading(described), records))
+        if options.output:  # after each group, so that an interrupted run leaves what it has measured
+            write(options.output, described, records, quick=options.quick)
+            if rows := found.get(sessions.ROWS):
+                sessions.write(options.output, rows)
     judged = [one for one in records.values() if one["met"] is not None and one.get("reason") != SKIPPED]
     print(f"\n{sum(one['met'] for one in judged)} of {len(judged)} aims met")
     return int(any(one.get("reason") == "failed" for one in records.values()))

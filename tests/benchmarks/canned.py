@@ -7,7 +7,7 @@ import json
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,8 @@ import msgspec
 from transitions import Machine
 
 from tests.benchmarks.figures import Measured
-from tests.benchmarks.polls import in_turn, ratios, step
+from tests.benchmarks.polls import means, step
+from tests.benchmarks.processes import in_turn, ratios
 from webchat_fsm import FileStore, HttpAnswer, ManualDriver, MemoryStore, Request, SessionStore, WebChatService
 from webchat_fsm._core import machine
 from webchat_fsm._core.on_command import refusal
@@ -135,7 +136,7 @@ def decisions(quick: bool) -> Measured:
         "bare": lambda: model.poll_answered(),
         "decided": decided,
     }
-    taken = in_turn(clients, *(10, 200) if quick else (60, 300))
+    taken = means(clients, *(10, 200) if quick else (60, 300))
     chat.close()
     transition = ratios(taken["decided"], taken["bare"])
     return {"can": taken["can"], "legal_commands": taken["legal"], "transition": transition}
@@ -146,19 +147,24 @@ def intake(quick: bool) -> Measured:
     small, large = answer(1_000, "Message"), answer(10_000, "Message")
     few, many = answer(1_000, "ParticipantJoined"), answer(4_000, "ParticipantJoined")
     decode = msgspec.json.Decoder(Answer).decode
-    samples: dict[str, list[float]] = {"msgspec": [], "growth": [], "joins": [], "joins_ms": []}
-    for _ in range(3 if quick else 15):
-        bound = statistics.median(milliseconds(lambda: decode(small)) for _ in range(9))
-        thousand = taken_in(small)
-        samples["msgspec"].append(thousand / bound)
-        samples["growth"].append(taken_in(large) / thousand)
-        joins = taken_in(many)
-        samples["joins"].append(joins / taken_in(few))
-        samples["joins_ms"].append(joins)
-    return {**samples, "since": since(large, 5 if quick else 30)}
+    calls: dict[str, Callable[[], float]] = {
+        "decode": lambda: statistics.median(milliseconds(lambda: decode(small)) for _ in range(9)),
+        "thousand": lambda: taken_in(small),
+        "large": lambda: taken_in(large),
+        "few": lambda: taken_in(few),
+        "many": lambda: taken_in(many),
+    }
+    taken = in_turn(calls, 3 if quick else 15)
+    return {
+        "msgspec": ratios(taken["thousand"], taken["decode"]),
+        "growth": ratios(taken["large"], taken["thousand"]),
+        "joins": ratios(taken["many"], taken["few"]),
+        "joins_ms": taken["many"],
+        "since": since(large, 5 if quick else 30),
+    }
 
 
-def since(body: bytes, rounds: int) -> Sequence[float] | Any:
+def since(body: bytes, rounds: int) -> list[float]:
     """Measure the end of a long transcript, in microseconds."""
     chat, http = polling()
     http.body = body
@@ -166,7 +172,7 @@ def since(body: bytes, rounds: int) -> Sequence[float] | Any:
     last = chat.get_transcript().messages[-1].index
     if chat.get_transcript(since=last).messages:
         raise RuntimeError(f"there are messages behind the last one, {last}")
-    taken = in_turn({"since": lambda: chat.get_transcript(since=last)}, rounds, 50)
+    taken = means({"since": lambda: chat.get_transcript(since=last)}, rounds, 50)
     chat.close()
     return taken["since"]
 
@@ -175,7 +181,7 @@ def store(quick: bool) -> Measured:
     """Measure an idle poll on a store in a file and on one in memory."""
     with tempfile.TemporaryDirectory() as folder:
         (on_file, _), (in_memory, _) = polling(FileStore(Path(folder) / "session.json")), polling(MemoryStore())
-        taken = in_turn({"file": step(on_file), "memory": step(in_memory)}, *(8, 100) if quick else (40, 200))
+        taken = means({"file": step(on_file), "memory": step(in_memory)}, *(8, 100) if quick else (40, 200))
         on_file.close()
         in_memory.close()
     return {"file_us": taken["file"], "memory_us": taken["memory"]}

@@ -31,13 +31,13 @@ PANEL, HEIGHT = 300, 250
 LEFT, TOP, RIGHT, BOTTOM = 48, 62, 14, 44
 """Margins of a panel, in pixels."""
 
-LIMIT = 250.0
+LATE = 250.0
 """Milliseconds of lateness at which a line is drawn: the aim for one process."""
 
 STYLE = """\
-svg { --ink: #24292f; --grid: #d8dee4; --back: #ffffff; --c0: #0969da; --c1: #bc4c00; }
+svg { --ink: #24292f; --grid: #d8dee4; --back: #ffffff; --c0: #0969da; --c1: #bc4c00; --c2: #1a7f37; }
 @media (prefers-color-scheme: dark) {
-  svg { --ink: #d1d7e0; --grid: #3d444d; --back: #0d1117; --c0: #58a6ff; --c1: #f0883e; }
+  svg { --ink: #d1d7e0; --grid: #3d444d; --back: #0d1117; --c0: #58a6ff; --c1: #f0883e; --c2: #3fb950; }
 }
 text { fill: var(--ink); font: 11px system-ui, sans-serif; }
 .title { font-weight: 600; font-size: 12px; }
@@ -46,7 +46,8 @@ text { fill: var(--ink); font: 11px system-ui, sans-serif; }
 .limit { stroke: var(--ink); stroke-dasharray: 4 3; }
 .line { fill: none; stroke-width: 2; }
 .c0 { stroke: var(--c0); } .c1 { stroke: var(--c1); stroke-dasharray: 6 2; }
-.dot0 { fill: var(--c0); } .dot1 { fill: var(--c1); }
+.c2 { stroke: var(--c2); stroke-dasharray: 2 2; }
+.dot0 { fill: var(--c0); } .dot1 { fill: var(--c1); } .dot2 { fill: var(--c2); }
 .end { text-anchor: end; } .middle { text-anchor: middle; }"""
 
 
@@ -109,9 +110,9 @@ def drawn(panel: Panel, left: float, rows: Sequence[dict[str, Any]], clients: Se
     middle = (across.start + across.stop) / 2
     parts.append(f'<text class="middle" x="{middle}" y="{up.start + 34}">sessions in one process</text>')
     if panel.part == "p99":
-        y = up.at(LIMIT)
+        y = up.at(LATE)
         parts.append(f'<line class="limit" x1="{across.start}" x2="{across.stop}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        parts.append(f'<text x="{across.start + 4}" y="{y - 4:.1f}">{LIMIT:.0f} ms</text>')
+        parts.append(f'<text x="{across.start + 4}" y="{y - 4:.1f}">{LATE:.0f} ms</text>')
     for number, points in enumerate(lines):
         places = [(across.at(sessions), up.at(value)) for sessions, value in points]
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)

@@ -12,12 +12,11 @@ import json
 import os
 import statistics
 import sys
-import threading
 import time
 from typing import Any
 
-from tests.benchmarks.processes import command, peer, percentile, resident, stats, talking
-from tests.benchmarks.sessions import INTERVAL, config, paced, report
+from tests.benchmarks.processes import command, peer, percentile, report, resident, stats, talking, threads
+from tests.benchmarks.sessions import INTERVAL, config, paced
 
 EVERY = 30.0
 """Seconds between two lines."""
@@ -46,7 +45,7 @@ def hold(sessions: int, address: str, seconds: float) -> None:
             read = sum(1 for chat in pool.sessions() for _ in chat.events(silence=0.0))
             report(
                 memory=resident() / 1024,
-                threads=threading.active_count(),
+                threads=threads(),
                 descriptors=len(os.listdir("/proc/self/fd")),
                 cpu=(time.process_time() - used) / EVERY * 100,
                 events=read,
@@ -83,7 +82,7 @@ def judged(found: list[dict[str, Any]], sessions: int) -> list[str]:
     before, after = found[third : 2 * third] or found, found[2 * third :] or found
 
     def median(part: list[dict[str, Any]], key: str) -> float:
-        return statistics.median(one[key] for one in part)
+        return float(statistics.median(one[key] for one in part))
 
     faults = []
     if found[-1]["chats"] != sessions:

@@ -26,12 +26,39 @@ class Figure(NamedTuple):
         return self.aim or ("-" if self.limit is None else f"<= {self.limit:,g}")
 
 
+NEVER = "not reached"
+
+
+def held(
+    services: str, start: tuple[str, float], close: tuple[str, float], threads: str, push: str
+) -> tuple[Figure, ...]:
+    """Return the lines of so many CometD services; of starting and closing them all what it was, and the aim."""
+    number, what = services.replace(",", ""), f"{services} CometD services"
+    return (
+        Figure(f"held_{number}", f"{what}: all connects held after (s)", *start),
+        Figure(f"starts_{number}", "  of which the starts, one after the other (s)"),
+        Figure(f"cpu_{number}", "  CPU of a start (ms)"),
+        Figure(f"raw_{number}", "  CPU of a start / its five requests by http.client + json"),
+        Figure(f"pool_{number}", "  all held after, started in a SessionPool (s)"),
+        Figure(f"closed_{number}", f"{what}: all closed after (s)", *close),
+        Figure(f"threads_{number}", f"{what}: threads", threads, 16, form=",.0f"),
+        Figure(f"push_{number}", f"{what}: push to handler, p99 (ms)", push, 20, form=",.1f"),
+        Figure(f"gc_{number}", "  longest garbage collection meanwhile (ms)", form=",.1f"),
+        Figure(f"frozen_push_{number}", "  with gc.freeze() after the starts: p99 (ms)", limit=20, form=",.1f"),
+        Figure(f"frozen_gc_{number}", "  longest garbage collection meanwhile (ms)", form=",.1f"),
+        Figure(f"rare_push_{number}", "  and with full collections rare: p99 (ms)", limit=20, form=",.1f"),
+        Figure(f"rare_gc_{number}", "  longest garbage collection meanwhile (ms)", form=",.1f"),
+    )
+
+
 GROUPS: dict[str, tuple[Figure, ...]] = {
     "polls": (
         Figure("v2", "CPU of an idle poll, v2 / urllib3.PoolManager + json", "1.77", 1.0),
         Figure("v3", "CPU of an idle poll, v3 / urllib3.PoolManager + json", "1.83", 1.0),
         Figure("cometd", "CPU of a CometD connect / urllib3.PoolManager + json", "1.60", 1.0),
-        Figure("requests", "CPU of an idle poll, v2 / requests.Session + json", "0.62", 0.35),
+        Figure("requests_v2", "CPU of an idle poll, v2 / requests.Session + json", "0.62", 0.35),
+        Figure("requests_v3", "CPU of an idle poll, v3 / requests.Session + json", limit=0.35),
+        Figure("requests_cometd", "CPU of a CometD connect / requests.Session + json", limit=0.35),
         Figure("v2_us", "  webchat_fsm, v2 (us)", "391", form=",.0f"),
         Figure("pool_us", "  urllib3.PoolManager + json, v2 (us)", "222", form=",.0f"),
         Figure("requests_us", "  requests.Session + json, v2 (us)", "638", form=",.0f"),
@@ -46,10 +73,16 @@ GROUPS: dict[str, tuple[Figure, ...]] = {
         Figure("p99_1000", "p99 lateness of polls, 1,000 sessions (ms)", "22", 20, form=",.1f"),
         Figure("p99_2500", "p99 lateness of polls, 2,500 sessions (ms)", "160", 60, form=",.1f"),
         Figure("p99_5000", "p99 lateness of polls, 5,000 sessions (ms)", "4,356", 200, form=",.1f"),
-        Figure("p99_10000", "p99 lateness of polls, 10,000 sessions (ms)", "not reached", 1000, form=",.1f"),
+        Figure("p99_10000", "p99 lateness of polls, 10,000 sessions (ms)", NEVER, 1000, form=",.1f"),
         Figure("passing", "sessions at which p99 passes 250 ms (10,000: or more)", "2,500 to 5,000", form=",.0f"),
-        Figure("us_10000", "CPU of a poll, 10,000 sessions (us)", "not reached", 270, form=",.0f"),
+        Figure("us_10000", "CPU of a poll, 10,000 sessions (us)", NEVER, 270, form=",.0f"),
+        Figure("gc_10000", "  longest garbage collection meanwhile (ms)", form=",.0f"),
         Figure("threads", "threads, any of these numbers of sessions", "67", 16, form=",.0f"),
+        Figure("closed", "5,000 sessions: all closed after (s)", limit=2),
+        Figure("half_slow", "p99 lateness of 1,000 beside 1,000 on a slow server (ms)", limit=250, form=",.1f"),
+        Figure("rare_p99_5000", "  frozen, full collections rare: p99, 5,000 (ms)", limit=200, form=",.1f"),
+        Figure("rare_p99_10000", "  frozen, full collections rare: p99, 10,000 (ms)", limit=1000, form=",.1f"),
+        Figure("rare_gc_10000", "  longest garbage collection meanwhile (ms)", form=",.0f"),
         Figure("peer_memory", "  aiohttp + uvloop: memory, 10,000 (KiB)", form=",.1f"),
         Figure("peer_p99_1000", "  aiohttp + uvloop: p99, 1,000 (ms)", "5.3", form=",.1f"),
         Figure("peer_p99_2500", "  aiohttp + uvloop: p99, 2,500 (ms)", "35", form=",.1f"),
@@ -58,24 +91,8 @@ GROUPS: dict[str, tuple[Figure, ...]] = {
         Figure("peer_us_10000", "  aiohttp + uvloop: CPU of a poll, 10,000 (us)", "253 at 5,000", form=",.0f"),
     ),
     "cometd": (
-        Figure("held_1000", "1,000 CometD services: all connects held after (s)", "11.7", 2),
-        Figure("starts_1000", "  of which the starts, one after the other (s)"),
-        Figure("cpu_1000", "  CPU of a start (ms)"),
-        Figure("raw_1000", "  CPU of a start / its five requests by http.client + json"),
-        Figure("pool_1000", "  all held after, started in a SessionPool (s)"),
-        Figure("closed_1000", "1,000 CometD services: all closed after (s)", "10.9", 0.3),
-        Figure("threads_1000", "1,000 CometD services: threads", "1,002", 16, form=",.0f"),
-        Figure("push_1000", "1,000 CometD services: push to handler, p99 (ms)", "-", 20, form=",.1f"),
-        Figure("gc_1000", "  longest garbage collection meanwhile (ms)", form=",.1f"),
-        Figure("held_5000", "5,000 CometD services: all connects held after (s)", "not reached", 5),
-        Figure("starts_5000", "  of which the starts, one after the other (s)"),
-        Figure("cpu_5000", "  CPU of a start (ms)"),
-        Figure("raw_5000", "  CPU of a start / its five requests by http.client + json"),
-        Figure("pool_5000", "  all held after, started in a SessionPool (s)"),
-        Figure("closed_5000", "5,000 CometD services: all closed after (s)", "not reached", 2),
-        Figure("threads_5000", "5,000 CometD services: threads", "not reached", 16, form=",.0f"),
-        Figure("push_5000", "5,000 CometD services: push to handler, p99 (ms)", "not reached", 20, form=",.1f"),
-        Figure("gc_5000", "  longest garbage collection meanwhile (ms)", form=",.1f"),
+        *held("1,000", ("11.7", 2), ("10.9", 0.3), "1,002", "-"),
+        *held("5,000", (NEVER, 5), (NEVER, 2), NEVER, NEVER),
     ),
     "websocket": (Figure("push", "push over the websocket to handler, p99 (ms)", "390", 3, form=",.1f"),),
     "starts": (
@@ -104,8 +121,8 @@ GROUPS: dict[str, tuple[Figure, ...]] = {
 }
 """Each group is measured together, in a process of its own; `--only` names one."""
 
-Measured = dict[str, "list[float] | str"]
-"""The samples by the figure's key, or the reason why there are none."""
+Measured = dict[str, Any]
+"""By the figure's key a list of samples, or a text with the reason why there are none."""
 
 
 def summary(figure: Figure, measured: list[float] | str) -> dict[str, Any]:
@@ -150,7 +167,7 @@ def page(heading: str, records: dict[str, dict[str, Any]]) -> str:
     ]
     lines = [TITLES, ("---",) * len(TITLES), *rows]
     table = "\n".join("| " + " | ".join(cell.strip() for cell in row) + " |" for row in lines)
-    intro = "Written by `python -m tests.benchmarks`; min / median / max over rounds."
+    intro = "Written by `python -m tests.benchmarks --output FOLDER`; min / median / max over rounds."
     return f"# What a chat costs\n\n{intro}\n\n{heading}\n\n{table}\n"
 
 

@@ -1,10 +1,13 @@
 """A chat server that is never the bottleneck: one process, one thread, `epoll`, and answers that stand ready.
 
-``python -m tests.benchmarks.peer`` prints its port and serves until its standard input ends. It speaks just enough of
-the three protocols for chats that are idle, on paths of its own: ``/v2``, ``/slow`` (v2, polls answered after a while),
-``/faulty`` (v2, some polls fail), ``/v3``, ``/cometd`` and ``/cometd-at-once`` (connects answered without being held).
-It measures how late each poll of v2 is, by its own clock, and so alike for every client: ``GET /stats`` gives that and
-empties it. ``POST /push/N`` has it push one message to N CometD clients whose connect is held, without N to all.
+It speaks just enough of the three protocols for chats that are idle, on paths of its own: ``/v2``, ``/slow`` (v2, polls
+answered after a while), ``/faulty`` (v2, some polls fail), ``/v3``, ``/cometd`` and ``/cometd-at-once`` (connects
+answered without being held). It measures how late each poll of v2 is, by its own clock, and so alike for every client:
+``GET /stats`` gives that and empties it.
+
+``GET /push/MOMENTS/CLIENTS/MILLISECONDS`` has it push to that many CometD clients whose connect is held, chosen at
+random, at that many moments so far apart. The text of a push is the time at which it is sent, by the monotonic clock,
+which is the same in all processes of a machine.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ import gc
 import heapq
 import itertools
 import json
-import os
+import math
 import random
 import resource
 import select
@@ -75,12 +78,16 @@ class Peer:
         self._positions: dict[str, int] = {}
         self._answered_at: dict[bytes, float] = {}
         self.late: list[float] = []
-        self.polls = self.connects = 0
+        self.polls = self.connects = self.pushed = 0
+        self._push_at = math.inf
+        self._push_clients = self._push_moments = 0
+        self._push_interval = 0.0
 
     def serve(self) -> None:
         """Serve until standard input ends."""
         while True:
-            wait = max(0.0, self._later[0][0] - time.monotonic()) if self._later else -1
+            next_at = min(self._push_at, self._later[0][0] if self._later else math.inf)
+            wait = -1 if next_at == math.inf else max(0.0, next_at - time.monotonic())
             for descriptor, _ in self._epoll.poll(wait):
                 if descriptor == self.listener.fileno():
                     self._accept()
@@ -88,6 +95,8 @@ class Peer:
                     return
                 else:
                     self._read(self._clients[descriptor])
+            if self._push_at <= time.monotonic():
+                self._push()
             self._answer_later(time.monotonic())
 
     def _accept(self) -> None:
@@ -131,7 +140,10 @@ class Peer:
             for message in json.loads(body):
                 self._cometd(client, message, holds=not target.startswith(b"/cometd-at-once"))
         elif target.startswith(b"/push"):
-            self._send(client, answered(b'{"pushed":%d}' % self._push(int(target[6:] or len(self._held)))))
+            moments, clients, milliseconds = (int(part) for part in target.split(b"/")[2:])
+            self._push_moments, self._push_clients, self._push_interval = moments, clients, milliseconds / 1000
+            self._push_at, self.pushed = time.monotonic(), 0
+            self._send(client, answered(b"{}"))
         else:
             self._send(client, answered(json.dumps(self._stats()).encode()))
 
@@ -144,6 +156,7 @@ class Peer:
     def _stats(self) -> dict[str, Any]:
         used = resource.getrusage(resource.RUSAGE_SELF)
         held = {"held": len(self._held), "once_held": len(self._once_held), "connects": self.connects}
+        held |= {"pushed": self.pushed, "moments": self._push_moments}
         self.connects = 0
         late, self.late, polls, self.polls = sorted(self.late), [], self.polls, 0
         return {"late": late, "polls": polls, "cpu": used.ru_utime + used.ru_stime, **held}
@@ -239,11 +252,10 @@ class Peer:
             del self._held[known]
             self._answer_connect(known, client, held[1])
 
-    def _push(self, clients: int) -> int:
-        """Push a message with the present moment as its text to some of the held connects; return to how many."""
+    def _push(self) -> None:
+        """Push to some of the held connects, and set the next moment."""
         alive = [known for known, (client, _) in self._held.items() if client.sock.fileno() >= 0]
-        chosen = random.sample(alive, min(clients, len(alive)))
-        for known in chosen:
+        for known in random.sample(alive, min(self._push_clients, len(alive))):
             client, number = self._held.pop(known)
             position = self._positions[known] = self._positions.get(known, 0) + 1
             data = json.loads(_V2 % b"chat")
@@ -253,7 +265,10 @@ class Peer:
             del data["chatId"]
             self._waiting.setdefault(known, []).append({"channel": CHANNEL, "data": data})
             self._answer_connect(known, client, number)
-        return len(chosen)
+            self.pushed += 1
+        self._push_moments -= 1
+        # By the clock, not by the end of the pushes: a client that stops is late for all that fall into its pause.
+        self._push_at = self._push_at + self._push_interval if self._push_moments else math.inf
 
 
 CHANNEL = "/service/chatV2/customer-support"
@@ -267,10 +282,9 @@ def _token(claims: dict[str, str]) -> str:
     return ".".join(base64.urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=") for part in parts) + ".x"
 
 
-if __name__ == "__main__":
+def serve() -> None:
+    """Print the port, and serve until standard input ends."""
     gc.disable()  # a pause of this process would count as lateness of the clients
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     peer = Peer()
-    os.write(1, f"{peer.port}\n".encode())
+    print(peer.port, flush=True)
     peer.serve()

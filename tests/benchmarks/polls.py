@@ -6,18 +6,17 @@ The clients take turns in random order within one process, over a kept connectio
 
 from __future__ import annotations
 
-import gc
 import json
-import random
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import requests
 import urllib3
 
 from tests.benchmarks.figures import Measured
-from tests.benchmarks.processes import peer, stats
+from tests.benchmarks.processes import in_turn, peer, ratios, stats
 from webchat_fsm import ManualClock, ManualDriver, WebChatService
 
 ROUNDS, POLLS = 40, 60
@@ -58,31 +57,22 @@ def bare(address: str) -> dict[str, Callable[[], object]]:
         "pool v3": lambda: json.loads(pool.request("GET", messages).data),
         "pool cometd": lambda: json.loads(pool.request("POST", gateway, body=frame, headers=JSON).data),
         "requests v2": lambda: json.loads(session.post(refresh, data=fields, headers=FORM).content),
+        "requests v3": lambda: json.loads(session.get(messages).content),
+        "requests cometd": lambda: json.loads(session.post(gateway, data=frame, headers=JSON).content),
     }
 
 
-def in_turn(clients: dict[str, Callable[[], object]], rounds: int, calls: int) -> dict[str, list[float]]:
-    """Return the processor time of a call in microseconds, a sample a round; the clients take turns at random."""
-    taken: dict[str, list[float]] = {name: [] for name in clients}
-    for call in clients.values():
-        for _ in range(calls):  # caches and connections warm
-            call()
-    gc.collect()
-    order = list(clients)
-    for _ in range(rounds):
-        random.shuffle(order)
-        for name in order:
-            call = clients[name]
-            begun = time.process_time()
-            for _ in range(calls):
-                call()
-            taken[name].append((time.process_time() - begun) / calls * 1e6)
-    return taken
+def mean(call: Callable[[], object], calls: int) -> float:
+    """Return the processor time of a call in microseconds, the mean of so many."""
+    begun = time.process_time()
+    for _ in range(calls):
+        call()
+    return (time.process_time() - begun) / calls * 1e6
 
 
-def ratios(above: list[float], below: list[float]) -> list[float]:
-    """Divide sample by sample, those of one round by one another."""
-    return [one / other for one, other in zip(above, below, strict=True)]
+def means(clients: dict[str, Callable[[], object]], rounds: int, calls: int) -> dict[str, list[float]]:
+    """Return the mean time of a call of each client, a sample a round; the clients take turns at random."""
+    return in_turn({name: partial(mean, call, calls) for name, call in clients.items()}, rounds)
 
 
 def step(chat: WebChatService) -> Callable[[], object]:
@@ -117,15 +107,15 @@ def measure(quick: bool) -> Measured:
         clients = {"v2": step(chats["v2"]), "v3": step(chats["v3"]), "cometd": connect(by_hand)}
         clients["cometd"]()  # the connect that follows a start may be followed by another at the same moment
         stats(address)
-        taken = in_turn({**clients, **bare(address)}, rounds, calls)
+        taken = means({**clients, **bare(address)}, rounds, calls)
         counted = stats(address)
-        if counted["connects"] != 2 * (rounds + 1) * calls:
-            raise RuntimeError(f"{counted['connects']} connects in place of {2 * (rounds + 1) * calls}")
+        if counted["connects"] != (wanted := 3 * (rounds + 1) * calls):
+            raise RuntimeError(f"{counted['connects']} connects in place of {wanted}")
         for chat in chats.values():
             chat.close()
     return {
         **{name: ratios(taken[name], taken[f"pool {name}"]) for name in chats},
-        "requests": ratios(taken["v2"], taken["requests v2"]),
+        **{f"requests_{name}": ratios(taken[name], taken[f"requests {name}"]) for name in chats},
         "v2_us": taken["v2"],
         "pool_us": taken["pool v2"],
         "requests_us": taken["requests v2"],

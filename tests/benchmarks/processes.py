@@ -7,20 +7,26 @@ prints its result as JSON, so that each measurement can begin in a fresh interpr
 from __future__ import annotations
 
 import contextlib
+import functools
+import gc
 import importlib
 import importlib.metadata
 import json
 import os
 import platform
+import random
 import resource
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import urllib3
+
+from tests.benchmarks.peer import serve
 
 ROOT = Path(__file__).parents[2]
 
@@ -28,6 +34,10 @@ LIMIT = 900.0
 """Seconds after which a process that measures is stopped: a figure that takes longer counts as not reached."""
 
 LIBRARIES = ("urllib3", "msgspec", "transitions", "requests", "aiohttp", "uvloop", "websockets", "pytest")
+
+
+MOST_MEMORY = 4 * 1024 * 1024
+"""KiB of resident memory at which no more sessions are made, so that a leak does not stop the machine."""
 
 
 class NotReachedError(Exception):
@@ -100,16 +110,26 @@ def talking(argv: Sequence[str], limit: float = LIMIT) -> Iterator[tuple[Callabl
                 outgoing.close()
 
 
+def report(**figures: object) -> None:
+    """Send figures to the process that measures."""
+    print(json.dumps(figures), flush=True)
+
+
 @contextlib.contextmanager
 def peer() -> Iterator[str]:
     """Run the chat server of `peer.py` in a process of its own; gives its address."""
-    with talking([sys.executable, "-m", "tests.benchmarks.peer"], limit=4 * LIMIT) as (read, _):
+    with talking(command(serve), limit=4 * LIMIT) as (read, _):
         yield f"http://127.0.0.1:{read()}"
 
 
 def stats(address: str) -> dict[str, Any]:
     """Return what the chat server has counted since the last call."""
-    known: dict[str, Any] = urllib3.request("GET", f"{address}/stats").json()
+    return ask(address, "stats")
+
+
+def ask(address: str, target: str) -> dict[str, Any]:
+    """Ask the chat server for figures, or for pushes."""
+    known: dict[str, Any] = urllib3.request("GET", f"{address}/{target}").json()
     return known
 
 
@@ -138,8 +158,64 @@ def resident() -> float:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1024
 
 
+def threads() -> int:
+    """Return the number of threads of this process, as the system counts them."""
+    return len(os.listdir("/proc/self/task"))
+
+
+@contextlib.contextmanager
+def collecting() -> Iterator[list[float]]:
+    """Give a list of the milliseconds that each garbage collection takes."""
+    pauses: list[float] = []
+    begun = 0.0
+
+    def note(phase: str, _: dict[str, int]) -> None:
+        nonlocal begun
+        if phase == "start":
+            begun = time.perf_counter()
+        else:
+            pauses.append((time.perf_counter() - begun) * 1000)
+
+    gc.callbacks.append(note)
+    try:
+        yield pauses
+    finally:
+        gc.callbacks.remove(note)
+
+
+DEFAULT, FROZEN, RARE = "default", "frozen", "rare"
+
+SELDOM = 100
+"""Collections of the middle generation to one of all objects in a process whose full collections are `RARE`."""
+
+
+def collect_garbage(how: str) -> None:
+    """Change how garbage is collected from now on; not where it is `DEFAULT`.
+
+    `FROZEN` exempts all objects that there are now, and `RARE` makes the collection of all others rarer too.
+    """
+    if how == DEFAULT:
+        return
+    gc.collect()
+    gc.freeze()
+    if how == RARE:
+        gc.set_threshold(*gc.get_threshold()[:2], SELDOM)
+
+
+CALIBRATIONS = 3
+
+
+def calibration() -> float:
+    """Return the seconds of processor time that a fixed loop takes, which tell how fast this machine is."""
+    begun, s = time.process_time(), 0
+    for i in range(20_000_000):
+        s += i
+    return time.process_time() - begun
+
+
+@functools.cache
 def machine() -> dict[str, Any]:
-    """Describe the machine, the interpreter and the libraries of the figures."""
+    """Describe the machine with its calibration, the interpreter and the libraries of the figures."""
     model = next((line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")), "")
     asked = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--exclude=*"]
     commit = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
@@ -151,8 +227,40 @@ def machine() -> dict[str, Any]:
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "commit": commit,
         "load": round(os.getloadavg()[0], 1),
+        "calibration_s": sorted(round(calibration(), 2) for _ in range(CALIBRATIONS)),
         "libraries": {name: importlib.metadata.version(name) for name in LIBRARIES},
     }
+
+
+def heading(described: Mapping[str, Any]) -> str:
+    """Return what `machine` describes as three lines of text."""
+    libraries = ", ".join(f"{name} {number}" for name, number in described["libraries"].items())
+    loop = " / ".join(f"{seconds:.2f}" for seconds in described["calibration_s"])
+    return (
+        f"{described['processor']}, {described['cores']} cores, {described['memory_gib']} GiB, {described['system']}, "
+        f"{described['python']}, load {described['load']}, commit {described['commit']}\n{libraries}\n"
+        f"calibration, CPU of `for i in range(20_000_000): s += i` in a function (s): {loop}"
+    )
+
+
+# -- samples -----------------------------------------------------------------------------------------------------------
+
+
+def in_turn(measures: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
+    """Call each measure once a round, in random order, and return the samples by name; a round before them warms up."""
+    for measure in measures.values():
+        measure()
+    gc.collect()
+    taken: dict[str, list[float]] = {name: [] for name in measures}
+    for _ in range(rounds):
+        for name in random.sample(list(measures), len(measures)):
+            taken[name].append(measures[name]())
+    return taken
+
+
+def ratios(above: list[float], below: list[float]) -> list[float]:
+    """Divide sample by sample, those of one round by one another."""
+    return [one / other for one, other in zip(above, below, strict=True)]
 
 
 def percentile(values: Sequence[float], share: float) -> float:

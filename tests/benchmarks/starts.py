@@ -11,18 +11,16 @@ neighbouring blocks is one sample.
 from __future__ import annotations
 
 import os
-import random
 import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from functools import partial
 from importlib.metadata import entry_points
 from pathlib import Path
 
 from tests.benchmarks.figures import Measured
-from tests.benchmarks.polls import ratios
-from tests.benchmarks.processes import processor_time
+from tests.benchmarks.processes import in_turn, processor_time, ratios
 
 TESTS, BLOCK = 20_000, 10
 
@@ -69,19 +67,10 @@ def without(*, ours: bool) -> list[str]:
     return options
 
 
-def in_turn(commands: Mapping[str, list[str]], rounds: int, cwd: Path) -> dict[str, list[float]]:
-    """Return the milliseconds of processor time of each command, a sample a round."""
+def milliseconds(argv: list[str], cwd: Path) -> float:
+    """Return the milliseconds of processor time of a command, with its compiled modules below that folder."""
     env = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    env["PYTHONPYCACHEPREFIX"] = str(cwd / "compiled")
-    taken: dict[str, list[float]] = {name: [] for name in commands}
-    order = list(commands)
-    for number in range(rounds + 1):
-        random.shuffle(order)
-        for name in order:
-            spent = processor_time(commands[name], cwd, env) * 1000
-            if number:  # the first round has compiled
-                taken[name].append(spent)
-    return taken
+    return processor_time(argv, cwd, {**env, "PYTHONPYCACHEPREFIX": str(cwd / "compiled")}) * 1000
 
 
 def difference(above: list[float], below: list[float]) -> list[float]:
@@ -115,7 +104,8 @@ def measure(quick: bool) -> Measured:
             "one with": [*pytest, *without(ours=False), "test_one.py"],
             "one without": [*pytest, *without(ours=True), "test_one.py"],
         }
-        taken = in_turn(starts, 4 if quick else 20, place)
+        measures = {name: partial(milliseconds, argv, place) for name, argv in starts.items()}
+        taken = in_turn(measures, 4 if quick else 20)
         tests, runs = (TESTS // 10, 1) if quick else (TESTS // 4, 4)
         per_test = [more_for_a_test(place, tests) for _ in range(runs)]
     per_run = difference(taken["one with"], taken["one without"])

@@ -10,6 +10,7 @@ import random
 import statistics
 import threading
 import time
+from collections.abc import Callable
 from functools import partial
 
 from webchat_fsm import ChatEvent, MemoryStore
@@ -49,7 +50,7 @@ def one_minute_chat(kind: str) -> None:
         server.close()
 
 
-def milliseconds(test, kind: str) -> str:
+def milliseconds(test: Callable[[str], None], kind: str) -> str:
     """Return the median and the worst of several rounds; the first one, which imports, is left out."""
     test(kind)
     rounds = []
