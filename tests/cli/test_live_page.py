@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ from tests.chromium import SCREENSHOTS, demand_axe, launched, listen, violations
 from tests.limits import LONG
 from webchat_fsm._cli.live import Live
 from webchat_fsm._cli.ui import UiServer
+from webchat_fsm.diagram._explorer import page as explorer_page
 from webchat_fsm.server import ChatServer
 from webchat_fsm.server.front import HttpFront
 
@@ -26,11 +29,17 @@ def browser() -> Iterator[Any]:
 @pytest.fixture
 def opened(browser: Any, request: pytest.FixtureRequest) -> Iterator[Any]:
     """Open the page in the colours that a parameter names; at the end nothing was logged or requested elsewhere."""
+    with opened_in(browser, request.param) as page:
+        yield page
+
+
+@contextmanager
+def opened_in(browser: Any, scheme: str) -> Iterator[Any]:
     complaints: list[str] = []
     requested: list[str] = []
     front = HttpFront(ChatServer())
     with front, UiServer(Live(front.server, front.url, lambda: 0.0), "127.0.0.1") as ui:
-        context = browser.new_context(viewport={"width": 1400, "height": 1000}, color_scheme=request.param)
+        context = browser.new_context(viewport={"width": 1400, "height": 1000}, color_scheme=scheme)
         context.set_default_timeout(LONG * 1000)
         page = context.new_page()
         listen(page, complaints, requested)
@@ -50,6 +59,15 @@ def await_state(page: Any, state: str) -> None:
     """Wait until the view and the drawing show a state."""
     page.wait_for_selector(f'#live-state:text-is("{state}")')
     page.wait_for_selector(f'svg.drawing:visible g.state.current[data-state="{state}"]')
+
+
+def test_page_opened_while_it_is_drawn_follows_by_itself(browser, monkeypatch):
+    drawn = threading.Event()
+    monkeypatch.setattr("webchat_fsm._cli.ui.page", lambda **about: drawn.wait(LONG) and explorer_page(**about))
+    with opened_in(browser, "light") as page:
+        assert "The lifecycle is being drawn" in page.locator("body").inner_text()
+        drawn.set()
+        page.wait_for_selector("#live-start")
 
 
 @pytest.mark.parametrize("opened", ["light", "dark"], indirect=True)
@@ -102,8 +120,30 @@ def test_second_chat_on_another_transport_is_drawn(opened):
         await_state(page, "ended")
 
 
+@pytest.mark.parametrize("opened", ["light"], indirect=True)
+def test_window_shows_drawing_log_agent_and_faults_at_once(opened):
+    page = opened
+    page.click("#live-start")
+    await_state(page, "polling")
+    for height in (1000, 720):
+        page.set_viewport_size({"width": 1280, "height": height})
+        for shown in ("svg.drawing:visible", "#live-log", "#live-text", "#agent-text", "#fault-reorder", "#live-save"):
+            box = page.locator(shown).bounding_box()
+            assert box["y"] + box["height"] <= height, f"{shown} ends below a window of {height} pixels: {box}"
+        assert page.locator("#live-log").bounding_box()["height"] >= 150
+
+
+@pytest.mark.parametrize("opened", ["light"], indirect=True)
+def test_phone_shows_the_log_before_agent_and_faults(opened):
+    page = opened
+    page.set_viewport_size({"width": 420, "height": 900})
+    parts = ("#drawings", "#live-state", "#live-text", "#live-log", "#agent-text", "#fault-drop")
+    tops = [page.locator(one).bounding_box()["y"] for one in parts]
+    assert tops == sorted(tops)
+
+
 @pytest.mark.parametrize("opened", ["light", "dark"], indirect=True)
-def test_live_view_is_accessible_and_fits_a_phone(opened):
+def test_live_view_is_accessible_and_fits_a_phone(opened, request):
     demand_axe()
     page = opened
     page.click("#live-start")
@@ -112,5 +152,7 @@ def test_live_view_is_accessible_and_fits_a_phone(opened):
     page.wait_for_selector('#live-log li:has-text("http_status=500")')
     for width in (1400, 400):
         page.set_viewport_size({"width": width, "height": 900})
+        SCREENSHOTS.mkdir(exist_ok=True)
+        page.screenshot(path=SCREENSHOTS / f"live-{width}-{request.node.callspec.params['opened']}.png", full_page=True)
         assert violations(page) == []
         assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")

@@ -18,9 +18,9 @@ from tests.cli.running import Running, run_inline
 from tests.limits import LONG
 from webchat_fsm import WebChatError, WebChatService
 from webchat_fsm._cli.live import UNWATCHED, Feed, FeedRecorder, Live
-from webchat_fsm._cli.ui import LARGEST, UiServer, check_loopback
+from webchat_fsm._cli.ui import LARGEST, Ui, UiServer, check_loopback
 from webchat_fsm.lifecycle._transports import Transport
-from webchat_fsm.server import ChatServer, ServerOptions
+from webchat_fsm.server import ChatServer, HttpRequest, ServerOptions
 from webchat_fsm.server.front import HttpFront
 from webchat_fsm.testing import Recording
 
@@ -150,7 +150,30 @@ def test_command_without_the_drawings_names_their_extra(monkeypatch):
 # -- the routes --------------------------------------------------------------------------------------------------------
 
 
+def test_page_that_is_not_drawn_yet_loads_itself_again():
+    front = HttpFront(ChatServer())
+    ui = Ui(Live(front.server, "http://chat.test", lambda: 0.0), "http://ui.test", "token")
+    request = HttpRequest.of("GET", "/token/", {"host": "ui.test"}, b"")
+    answer = ui.answer(request)
+    assert (answer.status, answer.headers["refresh"]) == (200, "1")
+    assert b"The page opens by itself." in answer.body
+    ui.drawn.set()
+    answer = ui.answer(request)
+    assert "refresh" not in answer.headers
+    assert b'id="drawings"' in answer.body
+
+
+def test_page_whose_drawing_failed_is_no_endless_wait(page, monkeypatch):
+    failed: list[str] = []
+    monkeypatch.setattr("webchat_fsm._cli.ui.page", lambda **live: 1 / 0)
+    monkeypatch.setattr(threading, "excepthook", lambda one: failed.append(one.exc_type.__name__))
+    with UiServer(Live(page.front.server, page.front.url, lambda: 0.0), "127.0.0.1") as ui:
+        assert ui.ui.drawn.wait(LONG)
+    assert failed == ["ZeroDivisionError"]
+
+
 def test_page_may_connect_to_itself_alone(page):
+    assert page.ui.ui.drawn.wait(LONG)
     status, text, headers = page.ask("")
     policy = re.search(r'Content-Security-Policy" content="([^"]*)"', text)
     assert status == 200

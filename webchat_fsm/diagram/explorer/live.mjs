@@ -33,7 +33,7 @@ export function makeLive(app, offered) {
     log: h("ol", { class: "log", id: "live-log", tabindex: "0", "aria-live": "polite", "aria-label": "What happened" }),
   };
   const live = { app, offered, parts, moments: null, opened: false, last: 0, began: null, rows: new WeakMap(), buttons: [], body: null };
-  live.body = h("div", { class: "live" }, h("h2", {}, "Live"), parts.problem, now(live), customer(live), agent(live), faults(live), log(live));
+  live.body = h("div", { class: "live" }, h("h2", { class: "hidden" }, "Live"), parts.problem, now(live), customer(live), agent(live), faults(live), log(live));
   showLegal(live);
   return live;
 }
@@ -154,7 +154,7 @@ function isLegal({ app, moments, opened }, command) {
 function now({ parts, offered }) {
   return h("section", { class: "now", "aria-label": "Now" }, h("dl", {},
     h("div", {}, h("dt", {}, "State"), parts.state), h("div", {}, h("dt", {}, "Transport"), parts.transport),
-    h("div", {}, h("dt", {}, "Faults scheduled"), parts.faults), h("div", {}, h("dt", {}, "Server"), h("dd", {}, h("code", {}, offered.server)))));
+    h("div", {}, h("dt", {}, "Faults"), parts.faults), h("div", {}, h("dt", {}, "Server"), h("dd", {}, h("code", {}, offered.server)))));
 }
 
 function button(live, id, text, onclick, command = null) {
@@ -179,9 +179,9 @@ function sayForm(live, id, label, text, give, command = null) {
 function customer(live) {
   const order = (content) => ask(live, "customer", content);
   const transport = h("select", { id: "live-transport" }, live.offered.transports.map((one) => h("option", {}, one)));
-  const nickname = h("input", { id: "live-nickname", value: "Jonny", size: 10 });
+  const nickname = h("input", { id: "live-nickname", value: "Jonny", size: 5 });
   const start = () => order({ do: "start", transport: transport.value, nickname: nickname.value });
-  return h("fieldset", {}, h("legend", {}, "You as the customer"),
+  return h("fieldset", { class: "customer" }, h("legend", {}, "You as the customer"),
     h("label", {}, "on ", transport), h("label", {}, "as ", nickname), button(live, "live-start", "Start a chat", start, "startChat"),
     button(live, "live-end", "End it", () => order({ do: "end" }), "endChat"),
     button(live, "live-leave", "Leave the page", () => order({ do: "leave" }), "leave"),
@@ -203,8 +203,8 @@ function faults(live) {
   const strike = (fault) => () => ask(live, "fault", { ...fault, operation: operation.value || null, times: Number(times.value) });
   return h("fieldset", {}, h("legend", {}, "Faults of the server"),
     h("label", {}, "of the operation ", operation), h("label", {}, "times ", times),
-    h("div", { class: "group" }, Object.entries(FAULTS).map(([text, fault]) => button(live, `fault-${Object.keys(fault).join("-")}`, text, strike(fault))),
-      button(live, "fault-clear", "Remove all", () => ask(live, "clear", {}))));
+    button(live, "fault-clear", "Remove all", () => ask(live, "clear", {})),
+    h("div", { class: "group" }, Object.entries(FAULTS).map(([text, fault]) => button(live, `fault-${Object.keys(fault).join("-")}`, text, strike(fault)))));
 }
 
 function log(live) {
@@ -215,10 +215,11 @@ function log(live) {
     app.player.moments = live.moments;
     location.hash = address({ view: "playback", at: live.moments.all.length - 1 });
   };
-  return h("section", {}, h("h3", {}, "What happened"),
-    h("p", { class: "controls" }, h("label", {}, h("input", { type: "checkbox", onchange: change }), " polls that brought nothing"),
+  return h("section", { class: "happened" },
+    h("div", { class: "controls" }, h("h3", {}, "What happened"),
+      h("label", {}, h("input", { type: "checkbox", onchange: change }), " polls that brought nothing"),
       h("button", { type: "button", id: "live-playback", onclick: playBack }, "Play it back"),
-      h("a", { href: "session.html", download: "webchat-session.html", id: "live-save" }, "Save the session as one HTML file")),
+      h("a", { href: "session.html", download: "webchat-session.html", id: "live-save" }, "Save as HTML")),
     parts.log,
-    h("p", { class: "also" }, "The kind server is a request as the server sees it, of any client; all others are of the chat that was started here."));
+    h("p", { class: "also" }, "\"server\" is a request of any client; all others are of the chat that was started here."));
 }
