@@ -25,8 +25,8 @@ from tests.benchmarks.curves import LATE, svg
 from tests.benchmarks.figures import SKIPPED, Measured
 from tests.benchmarks.processes import (
     DEFAULT,
+    FROZEN,
     MOST_MEMORY,
-    RARE,
     NotReachedError,
     collect_garbage,
     collecting,
@@ -163,16 +163,16 @@ def hold_peers(sessions: int, address: str) -> None:
     uvloop.run(run())
 
 
-OURS, OURS_RARE, PEER = "webchat_fsm", "webchat_fsm, rare gc", "aiohttp + uvloop"
+OURS, OURS_FROZEN, PEER = "webchat_fsm", "webchat_fsm, frozen", "aiohttp + uvloop"
 HOLDERS: dict[str, Callable[..., None]] = {
     OURS: hold_ours,
-    OURS_RARE: partial(hold_ours, garbage=RARE),
+    OURS_FROZEN: partial(hold_ours, garbage=FROZEN),
     PEER: hold_peers,
 }
 """The clients by name."""
 
-RARE_FROM = 5_000
-"""The number of sessions from which `OURS_RARE` is measured: below it a garbage collection is short."""
+FROZEN_FROM = 5_000
+"""The number of sessions from which `OURS_FROZEN` is measured: below it a garbage collection is short."""
 
 
 def hold(holder: str, sessions: int, *addresses: str) -> None:
@@ -232,7 +232,7 @@ def rows(
             order = [
                 holder
                 for holder in holders
-                if (holder, size) not in given_up and (holder != OURS_RARE or size >= RARE_FROM)
+                if (holder, size) not in given_up and (holder != OURS_FROZEN or size >= FROZEN_FROM)
             ]
             random.shuffle(order)
             for holder in order:
@@ -281,7 +281,7 @@ def measure(quick: bool) -> Measured:
         reason = next((f"not reached: {one['reason']}" for one in chosen if "reason" in one), SKIPPED)
         found[key] = values if len(values) == repeats else reason
 
-    for prefix, holder in (("", OURS), ("rare_", OURS_RARE), ("peer_", PEER)):
+    for prefix, holder in (("", OURS), ("frozen_", OURS_FROZEN), ("peer_", PEER)):
         for size in (1_000, 2_500, 5_000, 10_000):
             take(f"{prefix}p99_{size}", holder, size, "p99")
         take(f"{prefix}us_10000", holder, 10_000, "us")
