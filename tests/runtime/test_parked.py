@@ -9,6 +9,7 @@ import selectors
 import socket
 import threading
 import time
+import weakref
 from contextlib import suppress
 from functools import partial
 
@@ -473,6 +474,28 @@ def test_parked_poll_fails_at_its_deadline(held_chat, monkeypatch, eventually):
     assert min(lasted) >= 0.199
     assert 0.0 < max(waits) <= 0.2
     assert chat.health().failures >= 5
+
+
+def test_ended_poll_leaves_nothing_to_the_garbage_collection(peer, eventually, monkeypatch):
+    made: list[weakref.ref] = []
+    initialise = requests.ParkedSteps.__init__
+
+    def initialising(parked, steps, waiting):
+        initialise(parked, steps, waiting)
+        made.extend([weakref.ref(waiting)] if isinstance(waiting, HttpExchange) else [])
+
+    monkeypatch.setattr(requests.ParkedSteps, "__init__", initialising)
+    monkeypatch.setattr(requests, "PARK_AFTER", 0.0)
+    server = peer(holding_polls)
+    server.answers = True
+    gc.disable()
+    try:
+        with WebChatService({"dataURL": server.url, **POLLING}) as chat:
+            chat.start_chat(nickname="J")
+            eventually(lambda: len(made) >= 6)
+        eventually(lambda: all(one() is None for one in made))  # some were cut, and some answered
+    finally:
+        gc.enable()
 
 
 def test_health_shows_a_parked_poll_in_flight(held_chat, eventually):

@@ -75,23 +75,29 @@ class ParkedSteps(Parked):
 
     def is_ready(self) -> bool:
         """Return whether another thread has brought the answer."""
-        return self._waiting is not None and self._waiting.is_ready()
+        waiting = self._waiting  # read once, as a worker that has taken the job may go on meanwhile
+        return waiting is not None and waiting.is_ready()
 
     def resume(self) -> object:
         """Go on, or return itself where nothing has come that allows that."""
+        failed: Exception | None = None
         try:
             if self._waiting is not None and not self._waiting.proceed(0.0):
                 self.until = self._waiting.until  # a connect that has listened long enough waits for its answer now
                 return self
         except Exception as error:  # the steps are to see it: raised from here, they would be lost half done
-            return resumed(self._steps, error)
-        return resumed(self._steps)
+            failed = error
+        # It knows this job by `on_ready`. Such a cycle for each request would make full collections of garbage frequent
+        # where thousands of chats wait, and each of them stops all chats.
+        self._waiting = None
+        return resumed(self._steps, failed)
 
     def cancel(self) -> None:
         """End them as a cut of their request does: it counts as unanswered, and its connection is closed.
 
         Runs no code of the user, as nothing has come: it is called in the thread that closes the service.
         """
+        self._waiting = None
         try:
             self._steps.throw(TransportError(CUT))
         except StopIteration:
