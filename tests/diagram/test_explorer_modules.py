@@ -140,6 +140,14 @@ def test_walks_to_each_happening_pass_when_pasted(transport: Transport, tmp_path
     passes(drawn["code"], tmp_path, len(drawn["happened"]))
 
 
+@pytest.mark.parametrize("seed", [1, *(pytest.param(seed, marks=pytest.mark.soak) for seed in range(2, 12))])
+@pytest.mark.parametrize("transport", Transport)
+def test_walks_with_single_rows_pass_when_pasted(transport: Transport, seed: int, tmp_path: Path):
+    drawn = node("walks.mjs", transport, seed, 4, "rows")
+    assert drawn["copied"] > 0
+    passes(drawn["code"], tmp_path, drawn["copied"])
+
+
 def passes(code: str, folder: Path, tests: int) -> None:
     """Run the code of tests in a folder of their own; that number of them passes."""
     (folder / "test_pasted.py").write_text(code, encoding="utf-8")

@@ -1,14 +1,15 @@
 /**
  * Prints walks of the explorer on one transport as pytest tests: for each happening the shortest walk to it, followed by
- * random steps. Also the happenings, and the triggers that none of them fires.
+ * random steps. Also the happenings, and the triggers that none of them fires. With `rows` single
+ * rows stand among the happenings of the walks, of which those that cannot be copied are left out.
  */
 import { readFileSync } from "node:fs";
 import { pathToFileURL } from "node:url";
 
-const [folder, lifecycle, transport, seed, further] = process.argv.slice(2);
+const [folder, lifecycle, transport, seed, further, how] = process.argv.slice(2);
 const load = (name) => import(pathToFileURL(`${folder}/${name}.mjs`));
 const { HAPPENINGS } = await load("happenings");
-const { make, newWorld, possible, replay, triggersWithoutHappening } = await load("walk");
+const { choices, make, newWorld, possible, replay, triggersWithoutHappening } = await load("walk");
 const { asPytest } = await load("pytest_copy");
 const table = JSON.parse(readFileSync(lifecycle, "utf8"));
 
@@ -59,14 +60,37 @@ function prolonged(limit, walk) {
   return whole;
 }
 
+/** Return the moves of a walk in which half of the happenings are made by their rows, and single rows come between. */
+function mixed(limit, walk) {
+  const moves = [];
+  let world = newWorld(table, transport, limit);
+  const take = (move) => {
+    world = make(table, world, move).after;
+    moves.push(move);
+  };
+  for (const happening of walk) {
+    if (!possible(table, world).some((one) => one.id === happening)) continue;
+    const { steps } = make(table, world, { happening });
+    if (steps.length && below(2)) for (const { row } of steps) take({ row: row.number });
+    else take({ happening });
+    const rows = choices(table, world);
+    if (rows.length && !below(8)) take({ row: rows[below(rows.length)].row.number });
+  }
+  return moves;
+}
+
+/** Return the walk as a test, or why it cannot be copied. */
+function written(limit, id, walk) {
+  const moves = how === "rows" ? mixed(limit, walk) : walk.map((happening) => ({ happening }));
+  return asPytest(table, replay(table, transport, limit, moves), `test_${id.replaceAll("-", "_")}`);
+}
+
 const limit = below(3);
 const walks = [...shortest(limit)];
-const tests = walks.map(([id, walk]) => {
-  const moves = prolonged(limit, walk).map((one) => ({ happening: one }));
-  return asPytest(table, replay(table, transport, limit, moves), `test_${id.replaceAll("-", "_")}`).code;
-});
+const tests = walks.map(([id, walk]) => written(limit, id, prolonged(limit, walk)));
 process.stdout.write(JSON.stringify({
-  code: tests.join("\n\n"),
+  code: tests.flatMap((one) => one.code ?? []).join("\n\n"),
+  copied: tests.filter((one) => one.code).length,
   happened: walks.map(([id]) => id),
   all: HAPPENINGS.map((one) => one.id),
   missing: triggersWithoutHappening(table, transport),
