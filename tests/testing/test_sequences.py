@@ -14,8 +14,7 @@ from webchat_fsm._model import Json
 from webchat_fsm.diagram import check
 from webchat_fsm.diagram._sequence import LONGEST, Item, Kind, Party, Sequence, mermaid_sequence, svg_sequence
 from webchat_fsm.testing import Recording
-from webchat_fsm.testing._sequence import sequence
-from webchat_fsm.testing._stories import FILES, STORIES, picture
+from webchat_fsm.testing._sequence import FILES, STORIES, picture, sequence
 
 FOLDER = Path(__file__).parents[2] / "diagrams" / "sequences"
 

@@ -51,7 +51,7 @@ def _describer(command: str) -> Callable[[ArgumentParser], None]:
         case "diagram":
             from webchat_fsm._cli.lifecycle import add_diagram as add
         case "docs":
-            from webchat_fsm._cli.docs import add
+            from webchat_fsm._cli.lifecycle import add_docs as add
         case _:
             from webchat_fsm._cli.replay import add
     return add

@@ -1,4 +1,4 @@
-"""``webchat-fsm table`` and ``webchat-fsm diagram``: print the legality table, draw, write the generated documents."""
+"""``webchat-fsm table``, ``diagram`` and ``docs``: print the legality table, draw, write documents and the explorer."""
 
 from __future__ import annotations
 
@@ -17,6 +17,9 @@ from webchat_fsm.diagram._lifecycle_json import legality_json
 from webchat_fsm.lifecycle._transports import Transport
 
 ALL = "all"
+
+PAGE = Path("explorer.html")
+"""The page that is written without `--html`; not part of the folder, which holds what is committed."""
 
 # Headings are broken so that eight states fit beside the commands in 80 columns.
 HEADINGS = {"starting": "start-\ning", "polling": "poll-\ning", "offline": "off-\nline", "restoring": "restor-\ning"}
@@ -71,6 +74,24 @@ def add_diagram(parser: ArgumentParser) -> None:
     ):
         single.add_argument(option, choices=choices, metavar="NAME", help=f"{meaning}: {', '.join(choices)}")
     single.add_argument("--walked", type=Path, metavar="FILE", help="a recording, whose transitions are counted")
+
+
+def add_docs(parser: ArgumentParser) -> None:
+    """Describe the command `docs` and its options to its parser."""
+    describe(
+        parser,
+        write_docs,
+        "Write the diagrams and tables of the lifecycle into a folder, as `diagram` does, and the explorer: one HTML"
+        " page, to open from the disk, that shows the lifecycle, simulates it and plays back recordings. With --html"
+        " the page alone.",
+        "webchat-fsm docs",
+        "webchat-fsm docs --html explorer.html --recording chat.jsonl",
+    )
+    parser.add_argument("--html", type=Path, metavar="FILE", help=f"write the page alone, to FILE (default: {PAGE})")
+    parser.add_argument(
+        "--recording", type=Path, metavar="FILE", help="open the page with this file of webchat_fsm.testing.Recorder"
+    )
+    parser.add_argument("--folder", type=Path, default=Path("diagrams"), help="the folder (default: %(default)s)")
 
 
 def draw(options: Namespace) -> int:
@@ -145,7 +166,7 @@ def documents(folder: Path, *, checked: bool = False) -> list[Path]:
     """
     from webchat_fsm.diagram import check, write
     from webchat_fsm.diagram._files import SEQUENCES
-    from webchat_fsm.testing._stories import FILES as STORY_FILES
+    from webchat_fsm.testing._sequence import FILES as STORY_FILES
 
     bring = check if checked else write
     return [*bring(folder), *bring(folder / SEQUENCES, STORY_FILES)]
@@ -163,6 +184,37 @@ def write_documents(options: Namespace) -> int:
     elif options.check:
         print_error("out of date: run `webchat-fsm diagram` and commit the files that it writes")
     return FAILED if options.check and paths else DONE
+
+
+def write_docs(options: Namespace) -> int:
+    """Write the files, and print the path of each that is written.
+
+    Raises `WebChatError` for a recording that cannot be read; nothing is written then.
+    """
+    from webchat_fsm.diagram._explorer import page
+
+    text = page(None if options.recording is None else _checked(options.recording))
+    target = options.html or PAGE
+    if options.html is None:
+        for path in documents(options.folder):
+            print(f"written: {path}")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # Bytes, so that no platform changes the line ends, which would change the hashes of the policy.
+    target.write_bytes(text.encode())
+    print(f"written: {target}")
+    return DONE
+
+
+def _checked(path: Path) -> bytes:
+    """Return the bytes of a recording; raises `WebChatError` where it is none, before a page is made of it."""
+    from webchat_fsm.testing import Recording, RecordingError
+
+    content = path.read_bytes()
+    try:
+        Recording.parse(content)
+    except RecordingError as error:
+        raise WebChatError(f"{path}: {error}") from error
+    return content
 
 
 def print_table(options: Namespace) -> int:

@@ -10,8 +10,8 @@ from webchat_fsm.server._chat import Chat, ServerEvent, ServerParty, ServerSende
 from webchat_fsm.server._core import ChatServer
 from webchat_fsm.server._faults import Fault, Faults
 from webchat_fsm.server._http import Fate, Fields, Held, HttpRequest, Logged, ServerAnswer, UploadedFile
-from webchat_fsm.server._options import ServerOptions
 from webchat_fsm.server._people import BUSY_FLOOR, HELPFUL_AGENT, Person, Script, Step
+from webchat_fsm.server._state import ServerOptions
 
 __all__ = [
     "BUSY_FLOOR",

@@ -24,9 +24,8 @@ from webchat_fsm.server._faults import Fault, Faults
 from webchat_fsm.server._gms_rest import CometDFilesDialect, GmsDialect
 from webchat_fsm.server._http import Held, HttpRequest, Logged, ServerAnswer, Upgrade
 from webchat_fsm.server._nexus import NexusDialect
-from webchat_fsm.server._options import ServerOptions
 from webchat_fsm.server._people import Person, Role, Script, ScriptRunner
-from webchat_fsm.server._state import ServerState
+from webchat_fsm.server._state import ServerOptions, ServerState
 
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 # What the vendor's APIs and widgets send; a page's own headers are added by `_custom_headers`.
