@@ -98,6 +98,16 @@ def test_dependencies_load_none_of_the_lazy_modules():
     assert found == set(), "a guard of modules that are loaded in any case would be no guard of this package"
 
 
+POLLED = [code for code in USED if code.startswith("webchat_fsm.WebChatService") and COMETD["cometURL"] not in code]
+
+
+@pytest.mark.parametrize("code", POLLED)
+def test_chat_that_polls_loads_nothing_of_chats_that_are_pushed(code):
+    loaded = own(loaded_by(f"import webchat_fsm\n{code}"))
+    assert not {name for name in loaded if name.startswith("webchat_fsm._bayeux")}
+    assert not loaded & {"webchat_fsm._core.pushed", "webchat_fsm._core.exchange"}
+
+
 @pytest.mark.parametrize("code", USED)
 def test_module_is_loaded_only_where_it_is_used(code):
     assert loaded_by(f"import typing, webchat_fsm\n{code}") & LAZY == USED[code]

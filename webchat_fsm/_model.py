@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, ClassVar
 
 from msgspec import Struct, field
 
@@ -324,3 +324,25 @@ class Response(Struct, frozen=True, kw_only=True):
 
     def __repr__(self) -> str:  # without the body, in which an answer carries keys and texts of the customer
         return f"Response(status={self.status}, errors={self.errors!r}, url={self.url!r})"
+
+
+class Named(Struct, frozen=True, kw_only=True):
+    """The base of all that a request is made for: the operations, and the frames of a Bayeux connection.
+
+    `name` is the reference's word, as in errors, faults, logs and recordings. With `polls` messages come by it.
+    """
+
+    name: ClassVar[str] = ""
+    polls: ClassVar[bool] = False
+
+    @property
+    def held(self) -> bool:
+        """Return whether the server may hold the answer until there is a message."""
+        return False
+
+    def __repr__(self) -> str:  # the fields are what the customer writes, and a client id, which no log may show
+        return f"{type(self).__name__}()"
+
+
+class BayeuxFrame(Named, frozen=True, kw_only=True):
+    """The base of the frames, so that a transport without them can refuse them without loading them."""

@@ -6,12 +6,11 @@ import pytest
 
 from tests.core.harness import IDS, CoreHarness, bad, chat_message, good, silent
 from webchat_fsm import State, Transport
-from webchat_fsm._bayeux.frames import Answer
+from webchat_fsm._bayeux.frames import Answer, Notifications
 from webchat_fsm._core import on_timer
 from webchat_fsm._core.defects import defect_reply
 from webchat_fsm._core.effects import Delivered, Save
 from webchat_fsm._core.inputs import Limits, ResponseKind, exceeded
-from webchat_fsm._core.operations import Notifications
 from webchat_fsm._core.timers import Timer
 from webchat_fsm._model import FileToSend
 from webchat_fsm.lifecycle._table import Trigger

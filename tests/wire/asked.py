@@ -7,18 +7,15 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from webchat_fsm._bayeux.frames import BayeuxDisconnect, Connect, Handshake, Notifications
 from webchat_fsm._core.effects import Call
 from webchat_fsm._core.operations import (
-    BayeuxDisconnect,
-    Connect,
     CustomNotice,
     Disconnect,
     Download,
     Fetch,
     FileLimits,
-    Handshake,
     History,
-    Notifications,
     Operation,
     Refresh,
     Restore,

@@ -21,6 +21,7 @@ from webchat_fsm._bayeux.frames import (
     Event,
     Frame,
     Handshake,
+    NextAt,
     Notifications,
     Outcome,
     Publish,
@@ -29,6 +30,7 @@ from webchat_fsm._bayeux.frames import (
 )
 from webchat_fsm._bayeux.rules import EFFECTS, GUARDS, Memory, Step, pause_after, was_held
 from webchat_fsm._bayeux.table import BEGINNING, TRANSITIONS, Report, State, Transition, Trigger
+from webchat_fsm._model import Named
 
 ODD_INTERVAL = f"the gateway advises an interval of more than {LONGEST_PAUSE:g} s, which is ignored"
 
@@ -65,6 +67,17 @@ class Connection(Memory):
     def interrupted(self, trigger: Trigger, chat: Chat, now: float) -> Iterator[Event]:
         """Go on after a message that was interrupted, or whose answer could not be processed."""
         return self.fire(trigger, Step(now, chat))
+
+    def go_on(self, chat: Chat, now: float, *, defect: bool, frame: Named | None) -> float | None:
+        """Return the moment of the next message after one that was interrupted, None where its timer is set already.
+
+        With `defect` the answer to `frame` could not be processed, or with None its timer.
+        """
+        missed = Trigger.MISSED_DEFECT if isinstance(frame, Notifications) else Trigger.DEFECT
+        trigger = missed if defect else Trigger.INTERRUPTED
+        # no request can be made here, outside of a decision: only the timer counts
+        moments = [event.at for event in self.interrupted(trigger, chat, now) if isinstance(event, NextAt)]
+        return moments[-1] if moments else None
 
     def receive(self, sent: Sent, answer: Answer, chat: Chat, now: float) -> Iterator[Event]:
         """Take the answer to a frame."""

@@ -4,29 +4,22 @@ from __future__ import annotations
 
 from enum import StrEnum
 from math import inf
-from typing import ClassVar, Protocol
+from typing import Protocol
 
 from msgspec import Struct
 
 from webchat_fsm._bayeux.table import Report
+from webchat_fsm._model import BayeuxFrame
 
 
-class _Frame(Struct, frozen=True, kw_only=True):
-    """The base of the frames; `name` is the word of errors, faults, logs and recordings."""
-
-    name: ClassVar[str] = ""
-
-    def __repr__(self) -> str:  # the client id lets anyone read the pushes of this chat, and belongs in no log
-        return f"{type(self).__name__}()"
-
-
-class Handshake(_Frame, frozen=True, kw_only=True):
+class Handshake(BayeuxFrame, frozen=True, kw_only=True):
     """Ask the Bayeux server for a client id."""
 
     name = "handshake"
+    polls = True
 
 
-class Connect(_Frame, frozen=True, kw_only=True):
+class Connect(BayeuxFrame, frozen=True, kw_only=True):
     """Wait for pushes.
 
     The server holds the message for `hold` seconds, or for `usual` seconds where `hold` is None; a websocket is read
@@ -34,26 +27,33 @@ class Connect(_Frame, frozen=True, kw_only=True):
     """
 
     name = "connect"
+    polls = True
     hold: float | None  # None sends no timeout of ours, so that the server's own holds
     usual: float  # for the deadline of the request alone
     listen: float = 0.0
 
+    @property
+    def held(self) -> bool:
+        """Return whether the server may hold the answer until there is a message."""
+        return self.hold != 0.0
 
-class Notifications(_Frame, frozen=True, kw_only=True):
+
+class Notifications(BayeuxFrame, frozen=True, kw_only=True):
     """Attach the client to the chat and ask for everything from a position of the transcript on."""
 
     name = "notifications"
+    polls = True
     position: int | str = 1
 
 
-class BayeuxDisconnect(_Frame, frozen=True, kw_only=True):
+class BayeuxDisconnect(BayeuxFrame, frozen=True, kw_only=True):
     """Disconnect from the Bayeux server, which drops the client id."""
 
     name = "hangup"  # as recordings have it, in which `disconnect` is the operation of the chat
     client_id: str
 
 
-class Publish(_Frame, frozen=True, kw_only=True):
+class Publish(BayeuxFrame, frozen=True, kw_only=True):
     """Stands for a message of the chat, which the connection does not read; `opens` is that of a start."""
 
     name = "publish"

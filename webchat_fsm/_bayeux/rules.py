@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from copy import copy
 from math import inf
-from typing import Self
+from typing import ClassVar, Self
 
 from msgspec import Struct, field
 
-from webchat_fsm._bayeux.backoff import BACKOFF, CUT_BETWEEN, SERVER_ERROR
+from webchat_fsm._bayeux.backoff import BACKOFF, CUT_BETWEEN, SERVER_ERROR, Backoff
 from webchat_fsm._bayeux.frames import (
     Answer,
     Chat,
@@ -85,6 +85,12 @@ class Memory(Struct):
     connect_at: float = 0.0
     reopened: bool = False
     restoring: bool = False
+    backoff: ClassVar[Backoff] = BACKOFF
+
+    @property
+    def refused(self) -> bool:
+        """Return whether the gateway forbids every further request."""
+        return self.state is State.REFUSED
 
     def mark(self) -> Self:
         """Return a copy that later steps do not change."""

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
-from webchat_fsm._bayeux.table import State as BayeuxState
 from webchat_fsm._core import machine
 from webchat_fsm._core.effects import Call, Command, Decision, Forget, LinkCall, Publish, Save, Settled
 from webchat_fsm._core.inputs import Moment
-from webchat_fsm._core.operations import Connect, Handshake, Notifications, Operation
+from webchat_fsm._core.operations import Operation
 from webchat_fsm._core.paging import NOTHING_YET
 from webchat_fsm._core.saved_session import SavedSession
 from webchat_fsm._core.session import NO_FLAGS, Session
@@ -23,15 +22,15 @@ from webchat_fsm.lifecycle._legality import FORBIDDEN
 from webchat_fsm.lifecycle._states import POLLING_ON
 from webchat_fsm.lifecycle._table import CONTENT, Effect, Publication, Transition, Trigger
 
+if TYPE_CHECKING:
+    from webchat_fsm._core.pushed import PushedChat
+
 OTHER_CHAT = "an answer names another chat than this one: its ids are not adopted, and a push of it is dropped"
 _KEYS = ("user_id", "secure_key", "alias")
 """The ids of GMS that name the chat and let a client in: they are not expected to change within it."""
 
 NO_LINK = LinkCall()
 """The link of a call that no other operation waits behind."""
-
-_CONNECTING = (Handshake, Connect, Notifications)
-"""Requests of the Bayeux connection, which are rate limited even where a command waits for them."""
 
 
 class DecisionContext:
@@ -46,6 +45,16 @@ class DecisionContext:
     def __init__(self, session: Session, now: Moment, *, own: bool = False, by_hand: bool = False) -> None:
         self.session, self.now, self.decision, self.own, self.by_hand = session, now, Decision(), own, by_hand
         self.command: Command | None = None
+
+    @property
+    def pushed(self) -> PushedChat | None:
+        """Return what decides for a chat that is pushed, None where the transport polls."""
+        connection = self.session.connection
+        if connection is None:
+            return None
+        from webchat_fsm._core.pushed import PushedChat  # loaded by the session, for its connection
+
+        return PushedChat(self, connection)
 
     def fire(
         self,
@@ -142,9 +151,9 @@ class DecisionContext:
     ) -> Call:
         """Decide on a request, after `pause` seconds; its answer comes with this call, for which `command` waits."""
         session = self.session
-        if not session.transport.polls:
+        if (connection := session.connection) is not None:
             # the client of this moment, as another thread may have renewed it before the answer comes
-            link = replace(link, client_id=session.connection.client_id, id=session.connection.next_id())
+            link = replace(link, client_id=connection.client_id, id=connection.next_id())
         operation, pause = self._rate_limited(operation, command, pause)
         session.tickets += 1
         call = Call(
@@ -157,7 +166,7 @@ class DecisionContext:
             link=link,
         )
         # advice `none`: nothing is sent, but the call is returned all the same, as its caller notes the ticket
-        if session.connection.state is BayeuxState.REFUSED:
+        if session.refused:
             self.reject(FORBIDDEN)
         else:
             self.decision.call = call
@@ -165,14 +174,11 @@ class DecisionContext:
 
     def _rate_limited(self, operation: Operation, command: Command | None, pause: float) -> tuple[Operation, float]:
         """Let a request that no command of the user asks for wait until the session may make it."""
-        if self.by_hand or not (self.own or command is None or isinstance(operation, _CONNECTING)):
+        if self.by_hand or not (self.own or command is None or operation.polls):
             return operation, pause
-        connection, connects = self.session.connection, isinstance(operation, Connect)
-        # on a websocket pushes are read meanwhile; the allowance of this connect was taken when its timer was set
-        if isinstance(operation, Connect) and connection.line and self.session.state.has_session:
-            return replace(operation, listen=max(0.0, connection.send_at - self.now.timer)), pause
-        wait = self.session.allowance.take(self.now.timer, fast=connects and connection.fast)
-        return operation, max(pause, wait)
+        if (pushed := self.pushed) is not None:
+            return pushed.rate_limited(operation, pause)
+        return operation, max(pause, self.session.allowance.take(self.now.timer))
 
     def warn(self, text: str) -> None:
         """Count an unexpected behaviour of the server for `health()`; log the first of its kind."""

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from webchat_fsm._bayeux.table import Trigger as BayeuxTrigger
-from webchat_fsm._core import defects, exchange, on_command, on_reply, on_timer, pushed, receipts
+from webchat_fsm._core import defects, on_command, on_reply, on_timer, receipts
 from webchat_fsm._core.context import DecisionContext
 from webchat_fsm._core.effects import Decision
 from webchat_fsm._core.inputs import Asked, Closed, Due, Interrupted, Moment, Opened, Replied, Step
@@ -75,10 +74,10 @@ def _replied(context: DecisionContext, replied: Replied) -> None:
     call, reply = replied.call, replied.reply
     # the session has ended meanwhile, by another thread or by close(): its response must not touch the next one
     late = call.number != context.session.number
-    if context.session.transport.polls:
-        (on_reply.settle_late if late else on_reply.operate)(context, call, reply)
+    if (pushed := context.pushed) is not None:
+        (pushed.settle_late if late else pushed.answer)(call, reply)
     else:
-        (exchange.settle_late if late else pushed.answer)(context, call, reply)
+        (on_reply.settle_late if late else on_reply.operate)(context, call, reply)
 
 
 def _open(context: DecisionContext, opened: Opened) -> None:
@@ -134,6 +133,6 @@ def _go_on(context: DecisionContext) -> None:
     """Set the timer that the response to the interrupted request would have set."""
     session = context.session
     if not session.transport.polls:
-        session.connect_again(BayeuxTrigger.INTERRUPTED, context.now.timer)
+        session.connect_again(context.now.timer)
     elif session.state in (State.POLLING, State.OFFLINE):
         context.poll_soon(session.delay)

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from webchat_fsm._bayeux.backoff import BACKOFF
-from webchat_fsm._bayeux.table import Trigger as BayeuxTrigger
 from webchat_fsm._core import machine
 from webchat_fsm._core.effects import Call, Decision, Forget, Publish, Settled
 from webchat_fsm._core.inputs import Asked, Closed, Due, Interrupted, Moment, Opened, Replied, Reply, ResponseKind, Step
-from webchat_fsm._core.operations import Connect, Handshake, Notifications, Refresh, Send
+from webchat_fsm._core.operations import Send
 from webchat_fsm._core.saved_session import SavedSession
 from webchat_fsm._core.session import NO_FLAGS, SendStatus, Session
 from webchat_fsm._core.timers import ASKING_ON, Timer
@@ -22,9 +20,6 @@ from webchat_fsm._model import OWN_FAULT, Response
 from webchat_fsm.lifecycle._events import EVENTS, Failure, ParticipantChanged, Payload, RestoreFailed
 from webchat_fsm.lifecycle._states import POLLING_ON, State
 from webchat_fsm.lifecycle._table import CONTENT, Effect, Flag, Publication, Transition, Trigger
-
-POLLS = (Refresh, Connect, Handshake, Notifications)
-"""Operations by which messages come: where one of them fails, the next has to be scheduled."""
 
 
 def origin(error: BaseException) -> str:
@@ -111,8 +106,8 @@ class _Fallback:
             self._fire(Trigger.RESTORE_MISANSWERED)
         elif call.leaves and Flag.ENDING in session.flags:
             self._fire(Trigger.LEFT)
-        elif isinstance(call.operation, POLLS):
-            self._poll_failed(call)
+        elif call.operation.polls:
+            self._poll_failed(call)  # by which the next one is scheduled
         elif session.state.has_session:
             self._unconfirmed(call)
 
@@ -174,21 +169,21 @@ class _Fallback:
         # for the server the response is delivered, so that its messages have to be requested once more
         session.position_uncertain = True
         if not session.poll_ticket:
-            self._poll_again(asked=call is not None and isinstance(call.operation, Notifications))
+            self._poll_again(call)
 
-    def _poll_again(self, *, asked: bool = False) -> None:
-        """Restart polling, with the pause of a failed poll; `asked` where missed messages were asked for."""
+    def _poll_again(self, call: Call | None = None) -> None:
+        """Restart polling, with the pause of a failed poll, after the answer to a call or the timer before one."""
         session, now = self.session, self.now.timer
-        if session.transport.polls:
+        if session.connection is None:
             if session.state in POLLING_ON:
                 offline = session.state is State.OFFLINE
                 wait, session.delay = session.poll_delay.next(session.delay, failed=True, offline=offline)
                 session.timers[Timer.POLL] = now + wait
             return
         try:
-            session.connect_again(BayeuxTrigger.MISSED_DEFECT if asked else BayeuxTrigger.DEFECT, now)
+            session.connect_again(now, defect=True, frame=call.operation if call else None)
         except Exception:  # the defect is in the connection itself, and its answer may be better next time
-            session.timers[Timer.CONNECT] = now + BACKOFF.after(max(1, session.failures))
+            session.timers[Timer.CONNECT] = now + session.connection.backoff.after(max(1, session.failures))
 
     def _unconfirmed(self, call: Call) -> None:
         """Mark a send as unconfirmed, as it may have arrived, and ask again for what was pushed with its answer."""
@@ -197,7 +192,7 @@ class _Fallback:
         for sending in session.pending_sends:
             if sending.ticket == receipt:
                 sending.status = SendStatus.UNCONFIRMED
-        if not session.transport.polls:
+        if session.connection is not None:
             session.connection.missed.note(session.cursor)
 
     # -- the table ---------------------------------------------------------------------------------------------------

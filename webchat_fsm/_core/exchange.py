@@ -10,26 +10,29 @@ from collections.abc import Callable, Iterable
 
 from msgspec.structs import replace
 
-from webchat_fsm._bayeux.frames import Event, Frame, NextAt, Publish, Send, Sent, Warned
+from webchat_fsm._bayeux.connection import Connection
+from webchat_fsm._bayeux.frames import (
+    Answer,
+    BayeuxDisconnect,
+    Connect,
+    Event,
+    Frame,
+    Handshake,
+    NextAt,
+    Notifications,
+    Publish,
+    Send,
+    Sent,
+    Warned,
+)
 from webchat_fsm._bayeux.table import BEGINNING, Report
 from webchat_fsm._bayeux.table import Trigger as BayeuxTrigger
 from webchat_fsm._core import on_poll, on_reply, receipts
 from webchat_fsm._core.context import OTHER_CHAT, DecisionContext
 from webchat_fsm._core.effects import Call, LinkCall
 from webchat_fsm._core.inputs import Reply, ResponseKind
-from webchat_fsm._core.operations import (
-    BayeuxDisconnect,
-    Connect,
-    Disconnect,
-    Handshake,
-    NoRequest,
-    Notifications,
-    Operation,
-    Start,
-)
-from webchat_fsm._core.operations import (
-    Send as SendMessage,
-)
+from webchat_fsm._core.operations import Disconnect, NoRequest, Operation, Start
+from webchat_fsm._core.operations import Send as SendMessage
 from webchat_fsm._core.timers import Timer
 from webchat_fsm._errors import TransportError
 from webchat_fsm._model import Response
@@ -79,14 +82,21 @@ class Exchange:
     `current` is true where the answer is the one that the session waits for, `opening` where a start or a restore does.
     """
 
-    __slots__ = ("call", "context", "current", "opening", "reply", "session")
+    __slots__ = ("call", "connection", "context", "current", "link", "opening", "reply", "session")
 
     def __init__(
-        self, context: DecisionContext, call: Call = _NO_CALL, reply: Reply = _NO_REPLY, *, current: bool = False
+        self,
+        context: DecisionContext,
+        connection: Connection,
+        call: Call = _NO_CALL,
+        reply: Reply = _NO_REPLY,
+        *,
+        current: bool = False,
     ) -> None:
         self.context, self.session, self.call, self.reply, self.current = context, context.session, call, reply, current
+        self.connection, self.link = connection, reply.link or Answer()  # none comes without an answer, or with a push
         # noted before the pushes, which may open the chat; a file is sent meanwhile by a command of its own
-        self.opening = self.session.connection.state in BEGINNING and isinstance(call.operation, (*_FRAMES, Start))
+        self.opening = connection.state in BEGINNING and isinstance(call.operation, (*_FRAMES, Start))
 
     @property
     def sent(self) -> Sent:
@@ -110,7 +120,7 @@ class Exchange:
                     _REPORTED[event](self)
 
     def _send(self, send: Send) -> None:
-        call, opening = self.call, self.session.connection.state in BEGINNING
+        call, opening = self.call, self.connection.state in BEGINNING
         operation, link = self._operation(send.frame)
         # until the chat is open its ids are those of the saved session, which travel with the calls of the opening
         given = call.session_data if call.ticket and (opening or isinstance(operation, Handshake)) else None
@@ -146,7 +156,7 @@ class Exchange:
             return
         session.timers[Timer.CONNECT] = next_at.at
         if next_at.reserves:  # a websocket is read meanwhile, so that the allowance is taken before the timer is due
-            connection = session.connection
+            connection = self.connection
             wait = session.allowance.take(now, fast=connection.fast)
             connection.send_at = max(connection.send_at, now + wait)
 
@@ -218,7 +228,7 @@ class Exchange:
     def reject_waiting(self) -> None:
         """Reject what waited for a handshake that failed, and was not sent."""
         then = self.call.link.then
-        reply = _forbidden(self.call, self.reply) if self.reply.link.forbidden else self.reply
+        reply = _forbidden(self.call, self.reply) if self.link.forbidden else self.reply
         if isinstance(then, Disconnect):  # a client that is gone has left
             self._leave()
         elif then:
@@ -247,7 +257,7 @@ class Exchange:
     def abandon(self) -> None:
         """End a start or a restore that has failed; only an envelope of the chat server is a mere refusal."""
         call, reply = self.call, self.reply
-        if reply.link.forbidden:
+        if self.link.forbidden:
             reply = _forbidden(call, reply)
         elif isinstance(call.operation, Handshake):
             # SILENT for any status: a gateway that refuses handshakes says nothing about the chat, which stays saved
@@ -290,7 +300,7 @@ class Exchange:
             new = new or bool(push.received and self.session.locate(push.received).fresh)
             self._take_push(push)
         if self.current and isinstance(self.call.operation, Connect):
-            self.session.connection.fast = new  # repetitions earn no faster rate: a gateway could repeat without end
+            self.connection.fast = new  # repetitions earn no faster rate: a gateway could repeat without end
 
     def _of_another_chat(self, push: Reply) -> bool:
         session = self.session
@@ -310,8 +320,8 @@ class Exchange:
             trigger = _PUSHES.get(push.kind, BayeuxTrigger.PUSH_REFUSED)
             with_messages = bool(push.received)
             # an exchange of its own, in which the push has the place of the answer
-            events = session.connection.push(trigger, session, now, with_messages=with_messages)
-            Exchange(self.context, self.call, push).carry_out(events)
+            events = self.connection.push(trigger, session, now, with_messages=with_messages)
+            Exchange(self.context, self.connection, self.call, push).carry_out(events)
 
     def _start_by(self, push: Reply) -> None:
         """Handle a push as the answer to a start; a good one without a key identifies no chat, and is ignored."""
@@ -325,7 +335,7 @@ class Exchange:
     def _opened(self) -> bool:
         session = self.session
         if session.state.has_session:
-            self.carry_out(session.connection.opened(session, self.context.now.timer))
+            self.carry_out(self.connection.opened(session, self.context.now.timer))
         return session.state.has_session
 
     def poll(self) -> None:

@@ -6,17 +6,19 @@ import re
 from collections.abc import Sequence
 from enum import StrEnum
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct, field
 
-from webchat_fsm._bayeux.frames import Answer
 from webchat_fsm._core.effects import Call, Command
 from webchat_fsm._core.saved_session import SavedSession
 from webchat_fsm._core.timers import Timer
 from webchat_fsm._errors import TransportError
 from webchat_fsm._model import FileToSend, Json, Message, Response, SessionData
 from webchat_fsm.lifecycle._legality import By
+
+if TYPE_CHECKING:
+    from webchat_fsm._bayeux.frames import Answer
 
 LONGEST_NUMBER = 100
 """Digits of a number in an index, beyond which it has no place in the order; `int` raises for some thousand."""
@@ -118,7 +120,7 @@ class Reply(Struct, frozen=True, kw_only=True):
     misread: tuple[str, ...] = ()
     defect: str = ""
     repeats: int = 0
-    link: Answer = Answer()
+    link: Answer | None = None
     pushes: tuple[Reply, ...] = ()
 
     @property

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
-from webchat_fsm._bayeux.table import State as BayeuxState
-from webchat_fsm._core import pushed, receipts
+from webchat_fsm._core import receipts
 from webchat_fsm._core.context import DecisionContext
 from webchat_fsm._core.inputs import Asked
 from webchat_fsm._core.operations import (
@@ -16,7 +15,6 @@ from webchat_fsm._core.operations import (
     Fetch,
     FileLimits,
     History,
-    Notifications,
     Refresh,
     Restore,
     Resume,
@@ -74,10 +72,10 @@ def start_chat(context: DecisionContext, data: Json) -> None:
     context.fire(Trigger.START)
     session.nickname = str(form.get("nickname") or form.get("firstname") or "")
     start = Start(form=form, user_data={**session.user_data, **(given or {})})
-    if session.transport.polls:
-        context.call(start, context.command)
+    if (pushed := context.pushed) is not None:
+        pushed.start(start)
     else:
-        pushed.begin(context, start)
+        context.call(start, context.command)
 
 
 def end_chat(context: DecisionContext, data: Json) -> None:
@@ -85,7 +83,7 @@ def end_chat(context: DecisionContext, data: Json) -> None:
     dormant = context.session.saved if context.session.state is State.DORMANT else None
     # polling stops and the flag is set before the request: a poll in flight is not followed by another
     context.fire(Trigger.END)
-    if context.session.connection.state is BayeuxState.REFUSED:  # no request may be made, so the chat ends here alone
+    if context.session.refused:  # no request may be made, so the chat ends here alone
         context.fire(Trigger.LEFT)
         context.resolve()
         return
@@ -237,9 +235,8 @@ def call_restore(context: DecisionContext) -> None:
         context.fire(Trigger.SAVED_TOO_OLD)
         context.reject(texts.NOTHING_SAVED)
         return
-    if not session.transport.polls:
-        # from position 1: the transcript is built afresh, and what was delivered before is marked as restoring
-        pushed.begin(context, Notifications(position=1), saved.session_data)
+    if (pushed := context.pushed) is not None:
+        pushed.restore(saved.session_data)
         return
     # the token of an asynchronous chat may have expired: `resume` renews it before the transcript is asked for
     operation = Resume(user_data=saved.user_data) if session.transport.asynchronous else Restore()

@@ -6,9 +6,7 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
-from webchat_fsm._bayeux.backoff import LONGEST_PAUSE
-from webchat_fsm._bayeux.table import State as BayeuxState
-from webchat_fsm._core import on_command, pushed
+from webchat_fsm._core import on_command
 from webchat_fsm._core.context import DecisionContext
 from webchat_fsm._core.inputs import Due
 from webchat_fsm._core.operations import StopTyping, UpdateData
@@ -45,10 +43,10 @@ def due(context: DecisionContext, due: Due) -> None:
 
 def _wait(context: DecisionContext, timer: Timer) -> float:
     """Return the seconds until the session may make the request of a timer; 0.0 where it may now."""
-    connect, connection = timer is Timer.CONNECT, context.session.connection
-    if connect and connection.line:  # pushes are read at once; the message that follows is delayed on the websocket
+    connection = context.session.connection if timer is Timer.CONNECT else None
+    if connection is not None and connection.line:  # pushes are read at once; the message behind them is delayed there
         return 0.0
-    return context.session.allowance.wait(context.now.timer, fast=connect and connection.fast)
+    return context.session.allowance.wait(context.now.timer, fast=connection is not None and connection.fast)
 
 
 def _poll(context: DecisionContext, due: Due) -> None:
@@ -62,7 +60,8 @@ def _poll(context: DecisionContext, due: Due) -> None:
 
 
 def _connect(context: DecisionContext, due: Due) -> None:
-    pushed.due(context)
+    if (pushed := context.pushed) is not None:  # as where this timer is set
+        pushed.due()
 
 
 def _check_input(context: DecisionContext, due: Due) -> None:
@@ -105,10 +104,11 @@ def overdue_after(session: Session) -> float:
     `ajaxTimeout` is at least 1 ms, so that no poll is without a deadline. A longer pause, which a server asked for by
     Retry-After, is a timer that is pending: silence counts from that.
     """
-    if session.transport.polls:
-        return session.config.ajax_timeout / 1000 + session.poll_delay.most + SLACK
+    connection, usual = session.connection, session.config.ajax_timeout / 1000
+    if connection is None:
+        return usual + session.poll_delay.most + SLACK
     # a connect is held for the advised timeout; a command before it may take a whole ajaxTimeout
-    return max(session.connection.timeout + CONNECT_GRACE, session.config.ajax_timeout / 1000) + LONGEST_PAUSE + SLACK
+    return max(connection.timeout + CONNECT_GRACE, usual) + connection.backoff.most + SLACK
 
 
 def stalled(session: Session, now: float, since: float) -> float | None:
@@ -116,8 +116,7 @@ def stalled(session: Session, now: float, since: float) -> float | None:
 
     `since` is when the latest of the timers of polling was taken, a moment on their line.
     """
-    refused = session.connection.state is BayeuxState.REFUSED  # no request may be made, so that none is overdue
-    pushed = session.state.has_session and not refused
+    pushed = session.state.has_session and not session.refused  # else no request may be made, and none is overdue
     # over CometD any open session connects; polling can be stopped by a command
     wanted = session.state in POLLING_ON if session.transport.polls else pushed
     due = max((session.timers[timer] for timer in ASKING_ON if timer in session.timers), default=0.0)

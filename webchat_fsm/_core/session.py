@@ -8,14 +8,11 @@ from collections.abc import Callable, Sequence
 from copy import copy
 from enum import StrEnum
 from operator import attrgetter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from webchat_fsm._bayeux.connection import Connection
-from webchat_fsm._bayeux.frames import NextAt
-from webchat_fsm._bayeux.table import Trigger as BayeuxTrigger
 from webchat_fsm._config import Config
 from webchat_fsm._core import participants, transcript
 from webchat_fsm._core.inputs import Moment, ReceivedMessage
@@ -25,9 +22,12 @@ from webchat_fsm._core.prefilters import Prefilters
 from webchat_fsm._core.saved_session import SAVED_EVERY, SavedSession
 from webchat_fsm._core.timers import Allowance, PollDelay, Timer
 from webchat_fsm._core.transcript import LocatedAnswer, OrderedTranscript
-from webchat_fsm._model import Json, Message, SessionData
+from webchat_fsm._model import Json, Message, Named, SessionData
 from webchat_fsm.lifecycle._table import Flag, Guard, State
 from webchat_fsm.lifecycle._transports import Transport
+
+if TYPE_CHECKING:
+    from webchat_fsm._bayeux.connection import Connection
 
 
 class SendStatus(StrEnum):
@@ -68,7 +68,7 @@ Mark = tuple[
     tuple[Any, ...],
     dict[Timer, float],
     list[PendingMessage],
-    Connection,
+    "Connection | None",
     participants.Mark,
     transcript.Mark,
     list[re.Pattern[str]],
@@ -154,7 +154,7 @@ class Session:
         self.delay: float = self.poll_delay.least  # seconds to the next poll
         self.allowance: Allowance = Allowance()
         self.warnings: dict[str, int] = {}  # by text, for health()
-        self.connection: Connection = Connection()
+        self.connection: Connection | None = None  # of a transport that pushes
         self.poll_ticket: int = 0  # of the poll in flight, or over CometD of the frame; 0 without one
         self.poll_since: float = 0.0  # when that was sent
         self.catching_up: bool = False  # restored, and the transcript has not been delivered yet
@@ -163,6 +163,12 @@ class Session:
         self.history_discontinuous: bool = False  # a page did not follow what is known, so that no gap can be closed
         self.watches_input: bool = False  # a typing preview input is registered
         self.preview_limit: float = math.inf  # characters that the server has refused in a typing preview
+        if not self.transport.polls:
+            # here alone, before the first step: a chat that polls needs neither `_bayeux` nor `pushed` and `exchange`,
+            # a sixth of all instructions by which Python loads this package
+            from webchat_fsm._core import pushed
+
+            self.connection = pushed.Connection()
 
     def capped(self, retry_after: float) -> float:
         """Return the seconds of a Retry-After that are kept, at most `client.retry.retryAfterCap`."""
@@ -184,6 +190,11 @@ class Session:
     def disconnected(self) -> bool:
         """Return whether `disconnected` was published and `reconnected` was not yet."""
         return Flag.DISCONNECTED in self.flags
+
+    @property
+    def refused(self) -> bool:
+        """Return whether the gateway of a chat that is pushed forbids every further request."""
+        return self.connection is not None and self.connection.refused
 
     @property
     def restorable(self) -> bool:
@@ -286,18 +297,19 @@ class Session:
         self.pending_sends, self.unmatched = [], ()
         self.pages = None
         self.poll_ticket = 0
-        # its timer goes with all others below; a late answer finds no client of its own any more
-        self.connection.close()
+        if self.connection is not None:  # its timer goes with all others below; a late answer finds no client any more
+            self.connection.close()
         self.catching_up = False
         self.timers.clear()
         self.participants.all_left(wall)
 
-    def connect_again(self, trigger: BayeuxTrigger, now: float) -> None:
-        """Continue the connection after a message whose answer was not seen, or not processed."""
-        for event in self.connection.interrupted(trigger, self, now):
-            # no request can be made here, outside of a decision: only the timer is set
-            if isinstance(event, NextAt) and event.at is not None:
-                self.timers[Timer.CONNECT] = event.at
+    def connect_again(self, now: float, *, defect: bool = False, frame: Named | None = None) -> None:
+        """Set the timer of the connection after a message whose answer was not seen, or with `defect` not processed."""
+        if self.connection is None:
+            return
+        at = self.connection.go_on(self, now, defect=defect, frame=frame)
+        if at is not None:
+            self.timers[Timer.CONNECT] = at
 
     def mark(self) -> Mark:
         """Note all that a step may change, so that one that raises half way can be undone; cheap, as each step does it.
@@ -306,8 +318,7 @@ class Session:
         """
         # their status changes in place
         pending_sends = [copy(pending) for pending in self.pending_sends]
-        polls = self.transport.polls
-        connection = self.connection if polls else self.connection.mark()  # a poll does not change it
+        connection = self.connection and self.connection.mark()
         people, messages = self.participants.mark(), self.transcript.mark()
         return _values(self), dict(self.timers), pending_sends, connection, people, messages, self.prefilters.custom
 

@@ -19,7 +19,7 @@ from webchat_fsm._config import Config
 from webchat_fsm._core.defects import defect_reply
 from webchat_fsm._core.effects import Call
 from webchat_fsm._core.inputs import Reply, ResponseKind
-from webchat_fsm._core.operations import Connect, SendFile
+from webchat_fsm._core.operations import SendFile
 from webchat_fsm._core.session import Session
 from webchat_fsm._errors import TransportError
 from webchat_fsm._model import Response
@@ -206,8 +206,8 @@ class Requests:
     def _exchange(self, call: Call, request: Request, *, parks: bool) -> Steps[Reply]:
         try:
             if parks and self._split is not None:
-                held = isinstance(call.operation, Connect) and call.operation.hold != 0.0
-                answer = yield from self._parked(self._split.exchange(request), 0.0 if held else PARK_AFTER)
+                after = 0.0 if call.operation.held else PARK_AFTER
+                answer = yield from self._parked(self._split.exchange(request), after)
             else:
                 answer = self._http.send(request)
         except TransportError as error:

@@ -8,7 +8,7 @@ from typing import Any, assert_never
 import msgspec
 from msgspec.structs import replace
 
-from webchat_fsm._bayeux.frames import Answer
+from webchat_fsm._bayeux.frames import Answer, BayeuxDisconnect, Connect, Handshake, Notifications
 from webchat_fsm._config import Config
 from webchat_fsm._core import operations as op
 from webchat_fsm._core.effects import Call
@@ -100,18 +100,18 @@ class CometD:
             content_type=JSON,
             timeout=_deadline(call, timeout or CONNECT_GRACE),
             max_size=max_size,
-            listen=operation.listen if isinstance(operation, op.Connect) else 0.0,
+            listen=operation.listen if isinstance(operation, Connect) else 0.0,
         )
 
     def _message(self, operation: Operation, call: Call) -> tuple[str, Json]:
         """Return the path of a message and the message without its id."""
         match operation:
-            case op.Handshake():
+            case Handshake():
                 return "/handshake", HANDSHAKE
-            case op.Connect(hold=hold):
+            case Connect(hold=hold):
                 message = {**_meta("connect", call.link.client_id), "connectionType": "long-polling"}
                 return "/connect", message if hold is None else {**message, "advice": {"timeout": round(hold * 1000)}}
-            case op.BayeuxDisconnect(client_id=client_id):
+            case BayeuxDisconnect(client_id=client_id):
                 return "/disconnect", _meta("disconnect", client_id)
             case _:
                 return "/", self._publish(operation, call)
@@ -142,15 +142,13 @@ class CometD:
                 return "updateData", {"userData": user_data}
             case op.CustomNotice():
                 return "customNotice", _notice_fields(operation)
-            case op.Notifications(position=position):
+            case Notifications(position=position):
                 return "requestNotifications", {"transcriptPosition": position, "message": ""}
             case op.Disconnect():
                 return "disconnect", {}
             case op.NoRequest() | op.Refresh() | op.Resume() | op.Restore() | op.History() | op.Fetch():
                 raise not_offered(operation)
-            case (
-                op.FileLimits() | op.SendFile() | op.Download() | op.Handshake() | op.Connect() | op.BayeuxDisconnect()
-            ):
+            case op.FileLimits() | op.SendFile() | op.Download() | Handshake() | Connect() | BayeuxDisconnect():
                 raise not_offered(operation)
             case _:
                 assert_never(operation)
@@ -175,19 +173,27 @@ class CometD:
         # a refusal in Bayeux itself counts, with any HTTP status: it says more than the status does
         if answer.status != 200 and (own is None or own.get("successful") is not False):
             return self._no_bayeux(call, answer, response)
-        if own is None and not (left and isinstance(call.operation, op.Connect)):
+        if own is None and not (left and isinstance(call.operation, Connect)):
             why = document.fault or f"no reply to message {call.link.id} - at `$`"
             return unreadable(call.operation.name, response, why)
         advice = _advice(*([own] if own else []), *left)
-        reply = self._acknowledged(call, own or {}, advice, response, disconnected=bool(left))
-        link = replace(reply.link, line=answer.line)
+        reply = _acknowledged(call, own or {}, advice, response)
+        timeout = _seconds(advice, "timeout")
+        link = Answer(
+            client_id=str((own or {}).get("clientId") or ""),
+            timeout=None if timeout is None else min(timeout, LONGEST_HOLD),
+            interval=_seconds(advice, "interval"),
+            reconnect=_reconnect(advice),
+            disconnected=bool(left),
+            line=answer.line,
+        )
         misread = document.misread + _no_messages(listed)
         return replace(reply, link=link, pushes=tuple(self._pushes(call, messages)), misread=misread)
 
     def _split(self, call: Call, messages: list[Json]) -> tuple[Json | None, list[Json]]:
         """Return the reply to a call, and the messages by which the server ends the connection."""
         own = next((one for one in messages if self._is_own(call, one)), None)
-        if isinstance(call.operation, op.BayeuxDisconnect):  # its reply is on the channel of such messages
+        if isinstance(call.operation, BayeuxDisconnect):  # its reply is on the channel of such messages
             return own, []
         return own, [one for one in messages if one["channel"] == DISCONNECTED]
 
@@ -201,26 +207,9 @@ class CometD:
         if "successful" not in message:
             return False
         # all published messages share a channel, so that the id counts; each link message has a channel of its own
-        if message.get("id") is not None and not isinstance(call.operation, op.LinkOperation):
+        if message.get("id") is not None and not isinstance(call.operation, Handshake | Connect | BayeuxDisconnect):
             return bool(str(message["id"]) == call.link.id)
         return bool(message["channel"] == _CHANNELS.get(type(call.operation), self._channel))
-
-    def _acknowledged(self, call: Call, own: Json, advice: Json, response: Response, *, disconnected: bool) -> Reply:
-        answered = Response(status=200, body=own, errors=_errors(own), url=response.url)
-        kind, timeout = _kind(call, own, advice), _seconds(advice, "timeout")
-        error = TransportError(_refusal(call, kind, answered), response=answered)
-        return Reply(
-            kind=kind,
-            response=answered,
-            error=None if kind is ResponseKind.GOOD else error,
-            link=Answer(
-                client_id=str(own.get("clientId") or ""),
-                timeout=None if timeout is None else min(timeout, LONGEST_HOLD),
-                interval=_seconds(advice, "interval"),
-                reconnect=_reconnect(advice),
-                disconnected=disconnected,
-            ),
-        )
 
     def _pushes(self, call: Call, messages: list[Json]) -> list[Reply]:
         pushed = [one for one in messages if "data" in one and "successful" not in one]
@@ -281,18 +270,18 @@ def _file_fields(operation: op.FileOperation) -> tuple[str, tuple[tuple[str, str
 
 DISCONNECTED = "/meta/disconnect"
 _CHANNELS: dict[type[Operation], str] = {
-    op.Handshake: "/meta/handshake",
-    op.Connect: "/meta/connect",
-    op.BayeuxDisconnect: DISCONNECTED,
+    Handshake: "/meta/handshake",
+    Connect: "/meta/connect",
+    BayeuxDisconnect: DISCONNECTED,
 }
 
 
 def _deadline(call: Call, usual: float) -> float:
     """Return the seconds for which the answer to a Bayeux message is waited for; `usual` is ajaxTimeout."""
     match call.operation:
-        case op.BayeuxDisconnect():
+        case BayeuxDisconnect():
             return min(DISCONNECT_TIMEOUT, usual)
-        case op.Connect() as connect:
+        case Connect() as connect:
             held = connect.usual if connect.hold is None else connect.hold
             return min(CONNECT_GRACE + held + connect.listen, LONGEST_HOLD + CONNECT_GRACE, call.link.left)
         case _:
@@ -313,12 +302,19 @@ def _no_messages(listed: list[Any]) -> tuple[str, ...]:
     return tuple(f"[]: expected object with a channel, got {kind}" for kind in sorted(kinds))
 
 
+def _acknowledged(call: Call, own: Json, advice: Json, response: Response) -> Reply:
+    answered = Response(status=200, body=own, errors=_errors(own), url=response.url)
+    kind = _kind(call, own, advice)
+    error = TransportError(_refusal(call, kind, answered), response=answered)
+    return Reply(kind=kind, response=answered, error=None if kind is ResponseKind.GOOD else error)
+
+
 def _kind(call: Call, own: Json, advice: Json) -> ResponseKind:
     # a handshake is good only with a client id, without which no further message can be sent
-    handshake = isinstance(call.operation, op.Handshake)
+    handshake = isinstance(call.operation, Handshake)
     if own.get("successful") is True and (not handshake or own.get("clientId")):
         return ResponseKind.GOOD
-    again = isinstance(call.operation, op.Connect | op.Notifications) and _reconnect(advice) == "handshake"
+    again = isinstance(call.operation, Connect | Notifications) and _reconnect(advice) == "handshake"
     unknown = str(own.get("error") or "").partition(":")[0].strip() == UNKNOWN_CLIENT
     return ResponseKind.UNKNOWN_CLIENT if not handshake and (unknown or again) else ResponseKind.REFUSED
 

@@ -13,7 +13,7 @@ from webchat_fsm._core.effects import Call
 from webchat_fsm._core.inputs import Limits, ReceivedMessage, Reply, ResponseKind
 from webchat_fsm._core.operations import Operation
 from webchat_fsm._json import json_to_send
-from webchat_fsm._model import Json, Message, Response, Sender, SessionData
+from webchat_fsm._model import BayeuxFrame, Json, Message, Response, Sender, SessionData
 from webchat_fsm._wire import lenient
 from webchat_fsm._wire.decoding import object_in, read_body, text_of
 from webchat_fsm._wire.lenient import Amount, Moment, Position
@@ -162,9 +162,7 @@ def _in_session(operation: Operation) -> tuple[str, Fields]:  # noqa: C901 - one
             return "file", []
         case op.Download():
             return f"file/{quoted(operation.file_id)}/download", []
-        case op.NoRequest() | op.Start() | op.Resume() | op.History() | op.Fetch() | op.Notifications():
-            raise not_offered(operation)
-        case op.Handshake() | op.Connect() | op.BayeuxDisconnect():
+        case op.NoRequest() | op.Start() | op.Resume() | op.History() | op.Fetch() | BayeuxFrame():
             raise not_offered(operation)
         case _:
             assert_never(operation)

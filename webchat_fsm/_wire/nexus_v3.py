@@ -17,7 +17,7 @@ from webchat_fsm._core.effects import Call
 from webchat_fsm._core.inputs import ReceivedMessage, Reply, ResponseKind, rank
 from webchat_fsm._core.operations import Operation
 from webchat_fsm._core.paging import WHOLE_TRANSCRIPT
-from webchat_fsm._model import Json, Message, Response, Sender, SessionData
+from webchat_fsm._model import BayeuxFrame, Json, Message, Response, Sender, SessionData
 from webchat_fsm._wire import lenient
 from webchat_fsm._wire.decoding import Document, read_body, session_of
 from webchat_fsm._wire.lenient import Stamp
@@ -322,9 +322,8 @@ class NexusV3:
                 | op.CustomNotice()
                 | op.FileLimits()
                 | op.Download()
+                | BayeuxFrame()
             ):
-                raise not_offered(operation)
-            case op.Handshake() | op.Connect() | op.Notifications() | op.BayeuxDisconnect():
                 raise not_offered(operation)
             case _:
                 assert_never(operation)

@@ -23,11 +23,13 @@ from typing import Annotated, Any, get_args
 
 from msgspec import Meta
 
-from webchat_fsm._core.operations import NoRequest, Operation
+from webchat_fsm._bayeux.frames import Frame, Publish
+from webchat_fsm._core.operations import ChatOperation, Fetch, FileOperation
 from webchat_fsm.lifecycle._transports import Transport
 from webchat_fsm.server._faults import LONGEST_DELAY, Count, Fault, check_operation, checked
 
-OPERATIONS = frozenset(operation.name for operation in get_args(Operation) if operation is not NoRequest)
+_MADE = get_args(ChatOperation | FileOperation | Fetch | Frame)
+OPERATIONS = frozenset(operation.name for operation in _MADE if operation is not Publish)
 """The names under which the library makes its requests, on all transports."""
 
 VALUES: tuple[Any, ...] = (
