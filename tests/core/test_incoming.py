@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.core.harness import CoreHarness, good
 from tests.core.test_placement import V3
 from tests.limits import examples
-from webchat_fsm._core import incoming
+from webchat_fsm._core import on_poll
 from webchat_fsm._core.effects import Publish
 from webchat_fsm._core.inputs import ReceivedMessage
 from webchat_fsm._model import Message, Sender
@@ -73,14 +73,14 @@ def run(steps: list[Any], config: dict[str, Any]) -> list[Any]:
 @given(STEPS)
 def test_plain_messages_have_the_same_effects_one_by_one(config: dict[str, Any], steps: list[Any]) -> None:
     whole = run(steps, config)
-    with patch.object(incoming, "_is_plain", lambda session, answer: False):
+    with patch.object(on_poll, "_is_plain", lambda session, answer: False):
         assert run(steps, config) == whole
 
 
 def test_plain_messages_are_delivered_as_a_whole() -> None:
     core = CoreHarness().start()
     messages = [Message(index=index, text="hi", sender=Sender(id=2, type="Agent", name="Ann")) for index in (1, 2)]
-    with patch.object(incoming, "_deliver_each", side_effect=AssertionError):
+    with patch.object(on_poll, "_deliver_each", side_effect=AssertionError):
         core.poll(good(*messages))
     shown = core.session.transcript.read().messages
     assert [one is other for one, other in zip(shown, messages, strict=True)] == [True, True]

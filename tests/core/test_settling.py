@@ -7,7 +7,7 @@ import pytest
 from tests.core.harness import IDS, CoreHarness, bad, chat_message, good, silent
 from webchat_fsm import State, Transport
 from webchat_fsm._bayeux.frames import Answer, Notifications
-from webchat_fsm._core import on_timer
+from webchat_fsm._core import decide as decisions
 from webchat_fsm._core.defects import defect_reply
 from webchat_fsm._core.effects import Delivered, Save
 from webchat_fsm._core.inputs import Limits, ResponseKind, exceeded
@@ -89,7 +89,7 @@ def test_timer_that_raises_is_set_again_a_second_later(monkeypatch, delay, pause
     core = CoreHarness().start()
     core.session.delay = delay
     core.timer += 10
-    monkeypatch.setattr(on_timer, "due", raising)
+    monkeypatch.setattr(decisions, "_due", raising)
     assert core.due(Timer.TYPING).defect is not None
     assert core.session.timers[Timer.TYPING] == core.timer + pause
 

@@ -12,7 +12,7 @@ from types import CodeType, FunctionType
 
 import webchat_fsm._wire
 
-CORE = ("context", "exchange", "incoming", "on_poll", "on_reply", "participants", "prefilters", "pushed", "transcript")
+CORE = ("context", "exchange", "on_poll", "on_reply", "participants", "pushed", "saved_session", "transcript")
 BAYEUX = ("connection", "rules")
 MODULES = (
     *(f"webchat_fsm._core.{name}" for name in CORE),

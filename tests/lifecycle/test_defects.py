@@ -166,7 +166,7 @@ def test_restore_fails_by_defect_and_next_restore_works(transport, every, caplog
 
 def test_defect_is_logged_once_and_counted_each_time(caplog):
     env = started_chat(Transport.V2)
-    with injection.injected(KNOWN["webchat_fsm._core.incoming.deliver"]):
+    with injection.injected(KNOWN["webchat_fsm._core.on_poll.deliver"]):
         converse(env, "during")
     lines = [record for record in caplog.records if "a defect of webchat_fsm" in record.message]
     assert len(lines) == 1
@@ -176,7 +176,7 @@ def test_defect_is_logged_once_and_counted_each_time(caplog):
 
 def test_error_event_of_defect_has_server_response():
     env = started_chat(Transport.V2)
-    with injection.injected(KNOWN["webchat_fsm._core.incoming.deliver"]):
+    with injection.injected(KNOWN["webchat_fsm._core.on_poll.deliver"]):
         converse(env, "during", 3)
     response = env.heard.all("error")[0].response
     assert response.status == 200
@@ -201,7 +201,7 @@ def test_transport_exception_rejects_send_as_unconfirmed():
 def test_preprocessed_message_is_polled_again_after_defect():
     env = started_chat(Transport.V2)
     env.chat.register_pre_processor(lambda item: item)
-    with injection.injected(KNOWN["webchat_fsm._core.prefilters.Prefilters.hide_any"]):
+    with injection.injected(KNOWN["webchat_fsm._core.saved_session.Prefilters.hide_any"]):
         converse(env, "during", 3)
     converse(env, "after", 60)
     assert [text for text in env.heard.texts() if text != "clean"][-2:] == ["during", "after"]

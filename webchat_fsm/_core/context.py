@@ -60,7 +60,7 @@ class DecisionContext:
         self,
         trigger: Trigger,
         payloads: Mapping[str, Payload] | None = None,
-        content: Callable[[], None] | None = None,
+        content: Callable[[], object] | None = None,
         lost: Response | None = None,
     ) -> Transition:
         """Take the transition of a trigger: publish its events, set its flags, perform its effects.
@@ -96,7 +96,7 @@ class DecisionContext:
         return row
 
     def _publish_all(
-        self, row: Transition, payloads: Mapping[str, Payload], content: Callable[[], None] | None
+        self, row: Transition, payloads: Mapping[str, Payload], content: Callable[[], object] | None
     ) -> None:
         # all conditions first: content brings agents in, and a default payload disconnects all of them
         for publication in [one for one in row.publishes if self._applies(one)]:

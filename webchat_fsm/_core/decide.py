@@ -1,17 +1,23 @@
-"""The decision function: a session, a step and the time give the transitions, side effects and the next request."""
+"""The decision function: a session, a step and the time give the transitions, side effects and the next request.
+
+Due timers, opening, closing and interruptions are decided here, commands and responses in modules of their own.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from msgspec import Struct
 from msgspec.structs import replace
 
-from webchat_fsm._core import defects, on_command, on_reply, on_timer, receipts
+from webchat_fsm._core import defects, on_command, on_reply, receipts
 from webchat_fsm._core.context import DecisionContext
 from webchat_fsm._core.effects import Decision
 from webchat_fsm._core.inputs import Asked, Closed, Due, Interrupted, Moment, Opened, Replied, Step
-from webchat_fsm._core.operations import Send
+from webchat_fsm._core.operations import Send, StopTyping, UpdateData
 from webchat_fsm._core.session import Mark, Session
-from webchat_fsm._core.timers import ASKING_ON
-from webchat_fsm.lifecycle._legality import By
+from webchat_fsm._core.timers import ASKING_ON, Timer
+from webchat_fsm.lifecycle._legality import POLL, By
 from webchat_fsm.lifecycle._table import Flag, State, Trigger
 
 FOREIGN = "the saved session is one of another transport or chat server; it is kept until a chat is started"
@@ -59,7 +65,7 @@ def _decided(session: Session, step: Step, now: Moment) -> Decision:
         case Replied():
             _replied(context, step)
         case Due():
-            on_timer.due(context, step)
+            _due(context, step)
         case Opened():
             _open(context, step)
         case Closed():
@@ -136,3 +142,81 @@ def _go_on(context: DecisionContext) -> None:
         session.connect_again(context.now.timer)
     elif session.state in (State.POLLING, State.OFFLINE):
         context.poll_soon(session.delay)
+
+
+# -- due timers --------------------------------------------------------------------------------------------------------
+
+
+class _TimerRule(Struct, frozen=True):
+    """What a timer does when it falls due; one that `requests` waits until the session may make a request by itself."""
+
+    requests: bool
+    fire: Callable[[DecisionContext, Due], None]
+
+
+def _due(context: DecisionContext, due: Due) -> None:
+    """Carry out a timer that fell due; one whose request is not allowed yet is set again."""
+    session, rule = context.session, _TIMERS[due.timer]
+    if due.timer is Timer.TYPING and session.timers.get(due.timer, 0.0) > context.now.timer:
+        return  # the user has typed again since it fell due
+    # the driver has removed it already; a step by hand has not
+    session.timers.pop(due.timer, None)
+    # close() may have come between the moment at which the driver took the timer and this step
+    if not session.opened:
+        return
+    # a request that the rate limit does not allow yet is put off, never dropped: a poll that is lost ends the polling
+    if rule.requests and not due.by_hand and (wait := _wait(context, due.timer)):
+        session.timers[due.timer] = context.now.timer + wait
+        return
+    rule.fire(context, due)
+
+
+def _wait(context: DecisionContext, timer: Timer) -> float:
+    """Return the seconds until the session may make the request of a timer; 0.0 where it may now."""
+    connection = context.session.connection if timer is Timer.CONNECT else None
+    if connection is not None and connection.line:  # pushes are read at once; the message behind them is delayed there
+        return 0.0
+    return context.session.allowance.wait(context.now.timer, fast=connection is not None and connection.fast)
+
+
+def _poll(context: DecisionContext, due: Due) -> None:
+    if context.session.poll_ticket:  # its response sets the next timer
+        return
+    # the chat may have ended since the timer was set; the table is asked, as for any other command
+    if text := on_command.refusal(context.session, POLL, {}, By.SERVICE):
+        context.reject(text)
+    else:
+        on_command.poll(context, {"preview": due.preview})
+
+
+def _connect(context: DecisionContext, due: Due) -> None:
+    if (pushed := context.pushed) is not None:  # as where this timer is set
+        pushed.due()
+
+
+def _check_input(context: DecisionContext, due: Due) -> None:
+    context.watch_input()
+
+
+def _stop_typing(context: DecisionContext, due: Due) -> None:
+    session = context.session
+    # a message that was sent meanwhile has ended the typing
+    if session.state.has_session and Flag.CLIENT_TYPING in session.flags:
+        context.fire(Trigger.TYPING_OVER)
+        context.call(StopTyping(preview=due.preview, position=session.cursor))
+
+
+def _send_user_data(context: DecisionContext, due: Due) -> None:
+    session = context.session
+    if session.state.has_session:
+        context.call(UpdateData(user_data=dict(session.unsent_user_data)))
+        session.unsent_user_data = {}  # requested once, also where it fails, as by `updateUserData`
+
+
+_TIMERS: dict[Timer, _TimerRule] = {
+    Timer.POLL: _TimerRule(requests=True, fire=_poll),
+    Timer.CONNECT: _TimerRule(requests=True, fire=_connect),
+    Timer.TYPING: _TimerRule(requests=True, fire=_stop_typing),
+    Timer.USER_DATA: _TimerRule(requests=True, fire=_send_user_data),
+    Timer.PREVIEW: _TimerRule(requests=False, fire=_check_input),
+}

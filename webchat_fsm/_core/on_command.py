@@ -24,7 +24,7 @@ from webchat_fsm._core.operations import (
     StartTyping,
     UpdateData,
 )
-from webchat_fsm._core.prefilters import patterns_in
+from webchat_fsm._core.saved_session import patterns_in
 from webchat_fsm._core.session import Session
 from webchat_fsm._core.timers import TYPING_COUNTDOWN, Timer
 from webchat_fsm._model import Agents, FileToSend, Json, Stats, scalars

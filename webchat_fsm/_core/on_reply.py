@@ -9,11 +9,11 @@ from copy import copy
 
 from msgspec.structs import replace
 
-from webchat_fsm._core import incoming, receipts
+from webchat_fsm._core import receipts
 from webchat_fsm._core.context import DecisionContext
 from webchat_fsm._core.effects import Call
 from webchat_fsm._core.inputs import Reply, ResponseKind, exceeded, limits_text
-from webchat_fsm._core.on_poll import contact, deliver, end_if_over, failure, fault, lost, refresh
+from webchat_fsm._core.on_poll import contact, deliver, deliver_page, end_if_over, failure, fault, lost, refresh
 from webchat_fsm._core.operations import (
     Disconnect,
     FileLimits,
@@ -234,7 +234,7 @@ def _file(context: DecisionContext, call: Call, rest: tuple[FileToSend, ...], re
 
 def _history(context: DecisionContext, call: Call, reply: Reply) -> None:
     if reply.good:
-        incoming.deliver_page(context, reply.received)
+        deliver_page(context, reply)
         context.session.position_uncertain = True  # the server may have moved its own cursor with the page
     _other(context, call, reply)
 

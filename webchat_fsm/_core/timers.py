@@ -1,15 +1,20 @@
-"""The timers of a session, how long each of them runs, and the rate limit of the requests made when they fall due.
+"""The timers of a session: how long each runs, the rate limit of the requests made then, and when polling has stalled.
 
-What a timer does when it falls due stands in on_timer.py.
+What a timer does when it falls due stands in decide.py.
 """
 
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
 from webchat_fsm._config import Config
+from webchat_fsm.lifecycle._states import POLLING_ON
+
+if TYPE_CHECKING:
+    from webchat_fsm._core.session import Session
 
 
 class Timer(StrEnum):
@@ -115,3 +120,35 @@ class PollDelay(Struct, frozen=True):
             wait = min(delay * self.growth, self.most) if failed else self.least
             return wait, wait
         return (self.most, self.most) if offline else (delay, min(delay * self.growth, self.most))
+
+
+# -- stalled polling ---------------------------------------------------------------------------------------------------
+
+SLACK = 5.0
+"""Seconds that a busy machine may be late."""
+
+
+def overdue_after(session: Session) -> float:
+    """Return the seconds after which a poll is overdue: the deadline of one, and the longest pause before the next.
+
+    `ajaxTimeout` is at least 1 ms, so that no poll is without a deadline. A longer pause, which a server asked for by
+    Retry-After, is a timer that is pending: silence counts from that.
+    """
+    connection, usual = session.connection, session.config.ajax_timeout / 1000
+    if connection is None:
+        return usual + session.poll_delay.most + SLACK
+    # a connect is held for the advised timeout; a command before it may take a whole ajaxTimeout
+    return max(connection.timeout + CONNECT_GRACE, usual) + connection.backoff.most + SLACK
+
+
+def stalled(session: Session, now: float, since: float) -> float | None:
+    """Return the seconds without a poll where they are more than `overdue_after`, None where all is well.
+
+    `since` is when the latest of the timers of polling was taken, a moment on their line.
+    """
+    pushed = session.state.has_session and not session.refused  # else no request may be made, and none is overdue
+    # over CometD any open session connects; polling can be stopped by a command
+    wanted = session.state in POLLING_ON if session.transport.polls else pushed
+    due = max((session.timers[timer] for timer in ASKING_ON if timer in session.timers), default=0.0)
+    silent = now - max(session.poll_since, since, due)
+    return silent if session.opened and wanted and silent > overdue_after(session) else None

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qsl
 
-from webchat_fsm._core.prefilters import Prefilters
+from webchat_fsm._core.saved_session import Prefilters
 from webchat_fsm._json import DEEPEST, TOO_DEEP, json_to_keep, read_json, spelling
 from webchat_fsm._model import MASK, Json, scalars
 from webchat_fsm._wire.decoding import session_of

@@ -46,8 +46,7 @@ from webchat_fsm._core.operations import (
     StartTyping,
     StopTyping,
 )
-from webchat_fsm._core.prefilters import BUILT_IN
-from webchat_fsm._core.saved_session import SavedSession
+from webchat_fsm._core.saved_session import BUILT_IN, SavedSession
 from webchat_fsm._core.session import Session
 from webchat_fsm._json import DEEPEST, json_to_keep, jsonable, read_json, spelling
 from webchat_fsm._model import MASK, FileToSend, Json, Message, scalars, unsendable
