@@ -20,7 +20,7 @@ from unittest.mock import patch
 import msgspec
 
 from webchat_fsm import WebChatService
-from webchat_fsm._core.inputs import Replied
+from webchat_fsm._core.steps import Replied
 from webchat_fsm._runtime import transaction
 from webchat_fsm._wire import dialect_of
 from webchat_fsm.lifecycle._transports import Transport

@@ -13,8 +13,7 @@ from tests.cometd.gateway import CHANNEL, KEYS, envelope, event, push
 from tests.limits import examples
 from tests.wire.asked import asked
 from webchat_fsm import Config
-from webchat_fsm._core.effects import Call, LinkCall
-from webchat_fsm._core.inputs import ResponseKind
+from webchat_fsm._core.steps import Call, LinkCall, ResponseKind
 from webchat_fsm._model import SessionData
 from webchat_fsm._wire.cometd import YEAR, CometD
 from webchat_fsm._wire.request import HttpAnswer

@@ -6,10 +6,20 @@ from typing import Any
 
 from webchat_fsm._config import Config
 from webchat_fsm._core.decide import decide
-from webchat_fsm._core.effects import Publish, Save
-from webchat_fsm._core.inputs import Asked, Due, Moment, Opened, ReceivedMessage, Replied, Reply, ResponseKind
 from webchat_fsm._core.saved_session import SavedSession
 from webchat_fsm._core.session import Session
+from webchat_fsm._core.steps import (
+    Asked,
+    Due,
+    Moment,
+    Opened,
+    Publish,
+    ReceivedMessage,
+    Replied,
+    Reply,
+    ResponseKind,
+    Save,
+)
 from webchat_fsm._core.timers import Timer
 from webchat_fsm._errors import TransportError
 from webchat_fsm._model import Message, Response, Sender, SessionData

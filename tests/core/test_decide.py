@@ -9,9 +9,8 @@ import time
 import pytest
 
 from tests.core.harness import BEGIN, IDS, SAVED, CoreHarness, bad, chat_message, good, silent
-from webchat_fsm._core.effects import Call, Forget, Publish, Save
-from webchat_fsm._core.inputs import Closed, Interrupted, ResponseKind
 from webchat_fsm._core.operations import NoRequest
+from webchat_fsm._core.steps import Call, Closed, Forget, Interrupted, Publish, ResponseKind, Save
 from webchat_fsm._core.timers import Timer
 from webchat_fsm._model import SessionData
 from webchat_fsm.lifecycle._table import Flag, State

@@ -14,8 +14,8 @@ from webchat_fsm._bayeux.backoff import BACKOFF
 from webchat_fsm._core import decide as decisions
 from webchat_fsm._core import defects, on_command
 from webchat_fsm._core.decide import FOREIGN
-from webchat_fsm._core.inputs import Closed, Interrupted
 from webchat_fsm._core.session import Session
+from webchat_fsm._core.steps import Closed, Interrupted
 from webchat_fsm._core.timers import Timer
 from webchat_fsm.lifecycle import State
 from webchat_fsm.lifecycle._table import TRANSITIONS, Effect

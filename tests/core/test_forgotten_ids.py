@@ -5,8 +5,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from tests.core.harness import IDS, SAVED, CoreHarness, bad, good
-from webchat_fsm._core.effects import Forget
-from webchat_fsm._core.inputs import ResponseKind
+from webchat_fsm._core.steps import Forget, ResponseKind
 
 LOST = bad(ResponseKind.LOST, 404)
 

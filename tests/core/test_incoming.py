@@ -14,8 +14,7 @@ from tests.core.harness import CoreHarness, good
 from tests.core.test_placement import V3
 from tests.limits import examples
 from webchat_fsm._core import on_poll
-from webchat_fsm._core.effects import Publish
-from webchat_fsm._core.inputs import ReceivedMessage
+from webchat_fsm._core.steps import Publish, ReceivedMessage
 from webchat_fsm._model import Message, Sender
 
 KINDS = st.sampled_from(["Message", "PushUrl", "Notice", "FileUploaded", "TypingStarted", "ParticipantJoined", "Odd"])

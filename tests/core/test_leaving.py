@@ -10,9 +10,8 @@ from msgspec.structs import replace
 from tests.core.harness import SAVED, CoreHarness, bad, chat_message, good, silent
 from webchat_fsm import State, Transport
 from webchat_fsm._core import decide as decisions
-from webchat_fsm._core.effects import Forget
-from webchat_fsm._core.inputs import Closed, ReceivedMessage, ResponseKind
 from webchat_fsm._core.saved_session import SavedSession
+from webchat_fsm._core.steps import Closed, Forget, ReceivedMessage, ResponseKind
 from webchat_fsm.testing._bench import CONFIGS
 
 PEOPLE = {"Supervisor": 2, "Agent": 3, "Bot": 4}

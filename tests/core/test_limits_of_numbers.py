@@ -6,8 +6,8 @@ import pytest
 
 from tests.core.harness import CoreHarness, bad
 from webchat_fsm._config import Config
-from webchat_fsm._core.inputs import ResponseKind
 from webchat_fsm._core.session import Session
+from webchat_fsm._core.steps import ResponseKind
 from webchat_fsm._core.timers import overdue_after
 from webchat_fsm.lifecycle import Transport
 from webchat_fsm.testing._bench import CONFIGS

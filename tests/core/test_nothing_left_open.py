@@ -11,7 +11,7 @@ from tests.core.harness import IDS, SAVED, CoreHarness, bad, chat_message, good,
 from webchat_fsm import Response, SessionData, State, Transport
 from webchat_fsm._bayeux.frames import Answer
 from webchat_fsm._core.context import DecisionContext
-from webchat_fsm._core.inputs import Closed, Interrupted, ReceivedMessage, Reply, ResponseKind
+from webchat_fsm._core.steps import Closed, Interrupted, ReceivedMessage, Reply, ResponseKind
 from webchat_fsm._core.timers import Timer
 from webchat_fsm.testing._bench import CONFIGS
 

@@ -6,8 +6,7 @@ import pytest
 
 from tests.core.harness import SAVED, CoreHarness, bad, chat_message, good, silent
 from webchat_fsm import State
-from webchat_fsm._core.effects import Save
-from webchat_fsm._core.inputs import ResponseKind
+from webchat_fsm._core.steps import ResponseKind, Save
 from webchat_fsm._core.timers import Timer
 
 LIMIT = 5

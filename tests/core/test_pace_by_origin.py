@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.core.harness import SAVED, CoreHarness, bad
-from webchat_fsm._core.inputs import ResponseKind
+from webchat_fsm._core.steps import ResponseKind
 
 BURST = 60
 """More requests at one moment than the rate limit allows."""

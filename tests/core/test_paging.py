@@ -6,8 +6,8 @@ import pytest
 from msgspec.structs import replace
 
 from tests.core.harness import SAVED, chat_message, good
-from webchat_fsm._core.inputs import ReceivedMessage
 from webchat_fsm._core.paging import Pages, may_begin, resumed_at
+from webchat_fsm._core.steps import ReceivedMessage
 
 
 def numbered(*indexes: int) -> tuple[ReceivedMessage, ...]:

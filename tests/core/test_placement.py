@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 from tests.core.harness import BEGIN, CONFIG, IDS, CoreHarness, good
 from tests.limits import examples
-from webchat_fsm._core.effects import Publish
-from webchat_fsm._core.inputs import ReceivedMessage, Reply, ResponseKind
+from webchat_fsm._core.steps import Publish, ReceivedMessage, Reply, ResponseKind
 from webchat_fsm._core.transcript import OrderedTranscript
 from webchat_fsm._model import Message, Response
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from tests.core.harness import bad
 from tests.core.test_placement import answer, asked, delivered, event, polled, texts
 from tests.limits import examples
-from webchat_fsm._core.inputs import ResponseKind
 from webchat_fsm._core.placement import Frame, arrange
+from webchat_fsm._core.steps import ResponseKind
 from webchat_fsm._core.transcript import OrderedTranscript
 
 

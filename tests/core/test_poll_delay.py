@@ -6,7 +6,7 @@ import pytest
 
 from tests.core.harness import SAVED, CoreHarness, bad, good, silent
 from webchat_fsm._config import Config
-from webchat_fsm._core.inputs import ResponseKind
+from webchat_fsm._core.steps import ResponseKind
 from webchat_fsm._core.timers import PollDelay
 
 

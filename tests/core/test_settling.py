@@ -9,8 +9,8 @@ from webchat_fsm import State, Transport
 from webchat_fsm._bayeux.frames import Answer, Notifications
 from webchat_fsm._core import decide as decisions
 from webchat_fsm._core.defects import defect_reply
-from webchat_fsm._core.effects import Delivered, Save
-from webchat_fsm._core.inputs import Limits, ResponseKind, exceeded
+from webchat_fsm._core.on_reply import exceeded
+from webchat_fsm._core.steps import Delivered, Limits, ResponseKind, Save
 from webchat_fsm._core.timers import Timer
 from webchat_fsm._model import FileToSend
 from webchat_fsm.lifecycle._table import Trigger

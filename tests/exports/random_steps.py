@@ -12,11 +12,10 @@ from tests.core.harness import IDS, chat_message, good, silent
 from tests.exports.tracing import Tracer
 from webchat_fsm._bayeux.frames import Answer
 from webchat_fsm._config import Config
-from webchat_fsm._core.effects import Call
-from webchat_fsm._core.inputs import Asked, Closed, Due, Interrupted, Moment, Opened, Replied, Reply, ResponseKind
 from webchat_fsm._core.operations import NoRequest
 from webchat_fsm._core.saved_session import SavedSession
 from webchat_fsm._core.session import Session
+from webchat_fsm._core.steps import Asked, Call, Closed, Due, Interrupted, Moment, Opened, Replied, Reply, ResponseKind
 from webchat_fsm._errors import TransportError
 from webchat_fsm._model import Response
 from webchat_fsm._runtime import transaction

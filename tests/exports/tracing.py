@@ -29,10 +29,9 @@ import pytest
 
 from tests.core import harness
 from webchat_fsm._core import context, defects
-from webchat_fsm._core.effects import Decision, Publish
-from webchat_fsm._core.inputs import Asked
 from webchat_fsm._core.on_command import refusal
 from webchat_fsm._core.session import Session
+from webchat_fsm._core.steps import Asked, Decision, Publish
 from webchat_fsm._runtime import transaction
 from webchat_fsm.diagram import _semantics as semantics
 from webchat_fsm.lifecycle._legality import DOCUMENTED

@@ -14,9 +14,8 @@ from tests.lifecycle.environment import ChatEnvironment
 from tests.limits import examples
 from webchat_fsm import CommandRejected
 from webchat_fsm._core import receipts as receipts_of_sends
-from webchat_fsm._core.effects import Delivered, Overtaken
-from webchat_fsm._core.inputs import ResponseKind
 from webchat_fsm._core.receipts import UNMATCHED_AT_MOST
+from webchat_fsm._core.steps import Delivered, Overtaken, ResponseKind
 from webchat_fsm._runtime.outcome import Receipt
 
 

@@ -6,7 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from tests.core.harness import SAVED
-from webchat_fsm._core.effects import Save
+from webchat_fsm._core.steps import Save
 from webchat_fsm._runtime.store import StoreWriter
 
 FIRST, SECOND = (Save(document=replace(SAVED, cursor=order), order=order) for order in (1, 2))

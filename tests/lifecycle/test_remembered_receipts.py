@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from webchat_fsm._core.effects import Delivered
+from webchat_fsm._core.steps import Delivered
 from webchat_fsm._runtime.outcome import Receipts
 
 

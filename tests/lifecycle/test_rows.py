@@ -11,9 +11,8 @@ from tests.lifecycle.environment import INTO, LIMIT, ChatEnvironment
 from tests.lifecycle.reach import possible_rows
 from webchat_fsm import State
 from webchat_fsm._core import machine
-from webchat_fsm._core.effects import Call, Decision, Publish
-from webchat_fsm._core.inputs import Interrupted, ResponseKind
 from webchat_fsm._core.operations import NoRequest
+from webchat_fsm._core.steps import Call, Decision, Interrupted, Publish, ResponseKind
 from webchat_fsm._errors import IllegalTransition
 from webchat_fsm._runtime import transaction
 from webchat_fsm.lifecycle._table import CONTENT, Transition, Trigger

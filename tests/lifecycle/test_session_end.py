@@ -9,7 +9,7 @@ import pytest
 from tests.core.harness import IDS, SAVED, CoreHarness, bad, chat_message, good, silent
 from tests.lifecycle.environment import INTO, ChatEnvironment
 from webchat_fsm import SessionData, State, Transport
-from webchat_fsm._core.inputs import Closed, Interrupted, ResponseKind
+from webchat_fsm._core.steps import Closed, Interrupted, ResponseKind
 from webchat_fsm._core.timers import Timer
 
 V2, COMETD, V3, ASYNC = Transport

@@ -14,7 +14,7 @@ import pytest
 from tests.lifecycle import injection
 from tests.lifecycle.environment import ChatEnvironment
 from webchat_fsm._core import decide
-from webchat_fsm._core.inputs import Asked, Closed, Due, Opened, Replied
+from webchat_fsm._core.steps import Asked, Closed, Due, Opened, Replied
 from webchat_fsm.lifecycle._transports import Transport
 from webchat_fsm.testing import TestServer, Timeline
 

@@ -13,7 +13,7 @@ from tests.limits import examples
 from tests.nexus.environment import SESSIONS, NexusEnvironment, envelope, received
 from tests.wire.asked import asked
 from webchat_fsm import Config
-from webchat_fsm._core.inputs import ResponseKind
+from webchat_fsm._core.steps import ResponseKind
 from webchat_fsm._model import SessionData
 from webchat_fsm._wire.nexus_v3 import NexusV3
 from webchat_fsm._wire.request import HttpAnswer

@@ -16,8 +16,8 @@ from tests.limits import examples
 from tests.nexus.environment import HookRecorder, envelope
 from tests.nexus.test_faults import said
 from webchat_fsm import CommandRejected, FileStore, MemoryStore
-from webchat_fsm._core.inputs import rank
 from webchat_fsm._core.paging import PAGES_AT_MOST, WHOLE_TRANSCRIPT
+from webchat_fsm._core.steps import rank
 from webchat_fsm._wire.request import HttpAnswer
 from webchat_fsm.lifecycle._transports import Transport
 from webchat_fsm.server._nexus_wire import index_of

@@ -12,7 +12,7 @@ import pytest
 from tests.lifecycle.environment import HeardOnBus
 from tests.nexus.environment import SESSIONS, envelope
 from webchat_fsm import CommandRejected, ConfigError, SessionData, WebChatService
-from webchat_fsm._core.inputs import rank
+from webchat_fsm._core.steps import rank
 from webchat_fsm._wire.decoding import session_of
 from webchat_fsm._wire.request import FORM
 from webchat_fsm.server._nexus_wire import TokenClaims, sign_token

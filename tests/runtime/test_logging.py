@@ -10,8 +10,8 @@ import pytest
 
 from tests.limits import LONG
 from webchat_fsm import CommandRejected, MemoryStore, WebChatService
-from webchat_fsm._core.effects import Call
 from webchat_fsm._core.operations import Send
+from webchat_fsm._core.steps import Call
 from webchat_fsm._runtime import locks
 from webchat_fsm._runtime.health import Defects
 from webchat_fsm.server import ChatServer, ServerOptions

@@ -11,8 +11,8 @@ import pytest
 from msgspec.structs import replace
 
 from webchat_fsm import FileStore, MemoryStore, StoreError
-from webchat_fsm._core.effects import Forget, Save
 from webchat_fsm._core.saved_session import SavedFilter, SavedSession
+from webchat_fsm._core.steps import Forget, Save
 from webchat_fsm._model import SessionData
 from webchat_fsm._runtime.store import StoreWriter
 from webchat_fsm.lifecycle._table import Transport

@@ -6,8 +6,7 @@ import pytest
 
 from tests.runtime.test_interruptions import Interruption
 from webchat_fsm import ManualClock, ManualDriver, MemoryStore
-from webchat_fsm._core.effects import Publish
-from webchat_fsm._core.inputs import Asked, Closed, Due, Opened, Replied, Reply, ResponseKind
+from webchat_fsm._core.steps import Asked, Closed, Due, Opened, Publish, Replied, Reply, ResponseKind
 from webchat_fsm._core.timers import Timer
 from webchat_fsm._runtime import transaction
 from webchat_fsm._runtime.commands import COMMANDS

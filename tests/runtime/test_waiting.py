@@ -8,7 +8,7 @@ import pytest
 
 from tests.limits import LONG
 from webchat_fsm import ChatClosed, HandlerWaitError, WaitTimeout
-from webchat_fsm._core.effects import Delivered
+from webchat_fsm._core.steps import Delivered
 from webchat_fsm._runtime.delivery import ChatEvent
 from webchat_fsm._runtime.outcome import REMEMBERED, Receipts
 

@@ -8,7 +8,6 @@ from typing import Any
 from msgspec.structs import replace
 
 from webchat_fsm._bayeux.frames import BayeuxDisconnect, Connect, Handshake, Notifications
-from webchat_fsm._core.effects import Call
 from webchat_fsm._core.operations import (
     CustomNotice,
     Disconnect,
@@ -27,6 +26,7 @@ from webchat_fsm._core.operations import (
     StopTyping,
     UpdateData,
 )
+from webchat_fsm._core.steps import Call
 from webchat_fsm._model import FileToSend
 
 PICTURE = FileToSend(name="cat.png", size=3, content_type="image/png", source=io.BytesIO(b"png").read)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.limits import examples
 from tests.wire.test_gms_v2 import BASE, call, dialect
 from webchat_fsm._bayeux.matcher import FrameError, messages
-from webchat_fsm._core.inputs import ResponseKind
+from webchat_fsm._core.steps import ResponseKind
 from webchat_fsm._wire.decoding import (
     MOST_DEEP,
     NO_NUMBER,

@@ -12,8 +12,7 @@ from msgspec.structs import replace
 
 from tests.wire.asked import asked
 from webchat_fsm._config import Config
-from webchat_fsm._core.effects import Call
-from webchat_fsm._core.inputs import ResponseKind
+from webchat_fsm._core.steps import Call, ResponseKind
 from webchat_fsm._model import FileToSend, Sender, SessionData
 from webchat_fsm._wire.gms_v2 import GmsV2
 from webchat_fsm._wire.request import FilePart, HttpAnswer, bare

@@ -14,8 +14,7 @@ from tests.limits import examples
 from tests.wire.asked import asked
 from tests.wire.test_gms_v2 import BASE, IDS, call, reply, start
 from webchat_fsm._config import Config
-from webchat_fsm._core.effects import LinkCall
-from webchat_fsm._core.inputs import Reply, ResponseKind
+from webchat_fsm._core.steps import LinkCall, Reply, ResponseKind
 from webchat_fsm._model import SessionData
 from webchat_fsm._wire import lenient
 from webchat_fsm._wire.cometd import CometD

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any
 from msgspec.structs import replace
 
 from webchat_fsm._core import machine
-from webchat_fsm._core.effects import Call, Command, Decision, Forget, LinkCall, Publish, Save, Settled
-from webchat_fsm._core.inputs import Moment
 from webchat_fsm._core.operations import Operation
 from webchat_fsm._core.paging import NOTHING_YET
 from webchat_fsm._core.saved_session import SavedSession
 from webchat_fsm._core.session import NO_FLAGS, Session
+from webchat_fsm._core.steps import Call, Command, Decision, Forget, LinkCall, Moment, Publish, Save, Settled
 from webchat_fsm._core.timers import PREVIEW_PERIOD, Timer
 from webchat_fsm._errors import TransportError
 from webchat_fsm._model import Response, SessionData

@@ -12,10 +12,9 @@ from msgspec.structs import replace
 
 from webchat_fsm._core import defects, on_command, on_reply, receipts
 from webchat_fsm._core.context import DecisionContext
-from webchat_fsm._core.effects import Decision
-from webchat_fsm._core.inputs import Asked, Closed, Due, Interrupted, Moment, Opened, Replied, Step
 from webchat_fsm._core.operations import Send, StopTyping, UpdateData
 from webchat_fsm._core.session import Mark, Session
+from webchat_fsm._core.steps import Asked, Closed, Decision, Due, Interrupted, Moment, Opened, Replied, Step
 from webchat_fsm._core.timers import ASKING_ON, Timer
 from webchat_fsm.lifecycle._legality import POLL, By
 from webchat_fsm.lifecycle._table import Flag, State, Trigger

@@ -9,11 +9,26 @@ from __future__ import annotations
 from contextlib import suppress
 
 from webchat_fsm._core import machine
-from webchat_fsm._core.effects import Call, Decision, Forget, Publish, Settled
-from webchat_fsm._core.inputs import Asked, Closed, Due, Interrupted, Moment, Opened, Replied, Reply, ResponseKind, Step
 from webchat_fsm._core.operations import Send
 from webchat_fsm._core.saved_session import SavedSession
 from webchat_fsm._core.session import NO_FLAGS, SendStatus, Session
+from webchat_fsm._core.steps import (
+    Asked,
+    Call,
+    Closed,
+    Decision,
+    Due,
+    Forget,
+    Interrupted,
+    Moment,
+    Opened,
+    Publish,
+    Replied,
+    Reply,
+    ResponseKind,
+    Settled,
+    Step,
+)
 from webchat_fsm._core.timers import ASKING_ON, Timer
 from webchat_fsm._errors import TransportError
 from webchat_fsm._model import OWN_FAULT, Response

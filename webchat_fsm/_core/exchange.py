@@ -29,10 +29,9 @@ from webchat_fsm._bayeux.table import BEGINNING, Report
 from webchat_fsm._bayeux.table import Trigger as BayeuxTrigger
 from webchat_fsm._core import on_poll, on_reply, receipts
 from webchat_fsm._core.context import OTHER_CHAT, DecisionContext
-from webchat_fsm._core.effects import Call, LinkCall
-from webchat_fsm._core.inputs import Reply, ResponseKind
 from webchat_fsm._core.operations import Disconnect, NoRequest, Operation, Start
 from webchat_fsm._core.operations import Send as SendMessage
+from webchat_fsm._core.steps import Call, LinkCall, Reply, ResponseKind
 from webchat_fsm._core.timers import Timer
 from webchat_fsm._errors import TransportError
 from webchat_fsm._model import Response

@@ -7,7 +7,6 @@ from urllib.parse import urlsplit
 
 from webchat_fsm._core import receipts
 from webchat_fsm._core.context import DecisionContext
-from webchat_fsm._core.inputs import Asked
 from webchat_fsm._core.operations import (
     CustomNotice,
     Disconnect,
@@ -26,6 +25,7 @@ from webchat_fsm._core.operations import (
 )
 from webchat_fsm._core.saved_session import patterns_in
 from webchat_fsm._core.session import Session
+from webchat_fsm._core.steps import Asked
 from webchat_fsm._core.timers import TYPING_COUNTDOWN, Timer
 from webchat_fsm._model import Agents, FileToSend, Json, Stats, scalars
 from webchat_fsm.lifecycle import _legality as texts

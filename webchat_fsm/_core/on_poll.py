@@ -12,10 +12,9 @@ from msgspec.structs import replace
 
 from webchat_fsm._core import receipts
 from webchat_fsm._core.context import DecisionContext
-from webchat_fsm._core.effects import Call
-from webchat_fsm._core.inputs import ReceivedMessage, Reply, ResponseKind
 from webchat_fsm._core.paging import may_begin, meets, missing_before
 from webchat_fsm._core.session import Session
+from webchat_fsm._core.steps import Call, ReceivedMessage, Reply, ResponseKind
 from webchat_fsm._core.timers import LEAST_AFTER_FAILURE
 from webchat_fsm._core.transcript import LocatedAnswer, wire_index
 from webchat_fsm._model import Message

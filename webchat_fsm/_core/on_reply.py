@@ -5,14 +5,13 @@ The response to a poll is handled in on_poll.py.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from copy import copy
 
 from msgspec.structs import replace
 
 from webchat_fsm._core import receipts
 from webchat_fsm._core.context import DecisionContext
-from webchat_fsm._core.effects import Call
-from webchat_fsm._core.inputs import Reply, ResponseKind, exceeded, limits_text
 from webchat_fsm._core.on_poll import contact, deliver, deliver_page, end_if_over, failure, fault, lost, refresh
 from webchat_fsm._core.operations import (
     Disconnect,
@@ -28,8 +27,9 @@ from webchat_fsm._core.operations import (
 from webchat_fsm._core.paging import PAGING, Pages, missing_before, resumed_at
 from webchat_fsm._core.saved_session import SavedSession
 from webchat_fsm._core.session import Session
+from webchat_fsm._core.steps import Call, Limits, Reply, ResponseKind
 from webchat_fsm._core.timers import Timer
-from webchat_fsm._model import FileToSend
+from webchat_fsm._model import FileToSend, Json, Response
 from webchat_fsm.lifecycle._events import Restored, Started
 from webchat_fsm.lifecycle._legality import CLOSED_MEANWHILE, NO_CHAT_BEGAN, OVER_MEANWHILE
 from webchat_fsm.lifecycle._table import Trigger
@@ -248,3 +248,55 @@ def _other(context: DecisionContext, call: Call, reply: Reply) -> None:
             context.adopt(reply.session_data)
         end_if_over(context, reply)
     settle(context, call, reply)
+
+
+# -- limits of uploads -------------------------------------------------------------------------------------------------
+
+TOO_MANY, TOO_LARGE, WRONG_TYPE = 201, 202, 203
+
+
+def exceeded(files: Sequence[FileToSend], limits: Limits | None) -> Response | None:
+    """Return an answer shaped like the server's refusal, None where the files may be sent.
+
+    The limits are checked before a byte is read: errors 201, 202 and 203 of the v2 API.
+    """
+    if limits is None:
+        return None
+    # all errors at once, so that the user need not try file by file
+    errors = [error for file in files for error in _of_one(file, limits)] + _of_all(files, limits)
+    return Response(status=400, body={"errors": errors}, errors=errors) if errors else None
+
+
+def limits_text(refused: Response) -> str:
+    """Return which file is refused and what would be allowed, as the reason of a rejection."""
+    faults = "; ".join(_EXCEEDED[error["code"], "filename" in error].format_map(error) for error in refused.errors)
+    return f"the server's limits do not allow this upload: {faults}"
+
+
+_EXCEEDED = {
+    (WRONG_TYPE, True): "{filename} is of none of the allowed types {advice}",
+    (TOO_LARGE, True): "{filename} is larger than the {advice} bytes allowed for a file",
+    (TOO_LARGE, False): "together the files are larger than the {advice} bytes allowed for a chat",
+    (TOO_MANY, False): "there would be more files than the {advice} allowed for a chat",
+}
+
+
+def _of_one(file: FileToSend, limits: Limits) -> list[Json]:
+    errors: list[Json] = []
+    # a name without a dot has no extension, and so none that is allowed
+    extension = file.name.rpartition(".")[2].lower() if "." in file.name else ""
+    if limits.file_types and extension not in limits.file_types:
+        errors.append({"code": WRONG_TYPE, "advice": ":".join(limits.file_types), "filename": file.name})
+    if limits.max_file_size is not None and file.size > limits.max_file_size:
+        errors.append({"code": TOO_LARGE, "advice": str(limits.max_file_size), "filename": file.name})
+    return errors
+
+
+def _of_all(files: Sequence[FileToSend], limits: Limits) -> list[Json]:
+    errors: list[Json] = []
+    if limits.max_files is not None and limits.used_files + len(files) > limits.max_files:
+        errors.append({"code": TOO_MANY, "advice": str(limits.max_files)})
+    total = limits.used_total_size + sum(file.size for file in files)
+    if limits.max_total_size is not None and total > limits.max_total_size:
+        errors.append({"code": TOO_LARGE, "advice": str(limits.max_total_size)})
+    return errors

@@ -12,8 +12,8 @@ from itertools import pairwise
 from msgspec import Struct
 from msgspec.structs import replace
 
-from webchat_fsm._core.inputs import ReceivedMessage, Reply, rank
 from webchat_fsm._core.saved_session import SavedSession
+from webchat_fsm._core.steps import ReceivedMessage, Reply, rank
 
 PAGES_AT_MOST = 10
 """How many pages one restore fetches."""

@@ -26,7 +26,7 @@ from itertools import pairwise
 from msgspec import Struct
 from msgspec.structs import replace
 
-from webchat_fsm._core.inputs import ReceivedMessage
+from webchat_fsm._core.steps import ReceivedMessage
 from webchat_fsm._model import milliseconds
 
 Rank = tuple[int, ...]

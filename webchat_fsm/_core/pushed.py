@@ -11,10 +11,9 @@ from msgspec.structs import replace
 from webchat_fsm._bayeux.connection import Connection as Connection
 from webchat_fsm._bayeux.frames import BayeuxDisconnect, Connect, Handshake, Notifications, Outcome, Send
 from webchat_fsm._core.context import DecisionContext
-from webchat_fsm._core.effects import Call, LinkCall
 from webchat_fsm._core.exchange import NOT_CONNECTED, Exchange, settle_late
-from webchat_fsm._core.inputs import Reply, ResponseKind
 from webchat_fsm._core.operations import Operation, Start
+from webchat_fsm._core.steps import Call, LinkCall, Reply, ResponseKind
 from webchat_fsm._core.timers import DISCONNECT_TIMEOUT
 from webchat_fsm._model import SessionData
 from webchat_fsm.lifecycle._table import State

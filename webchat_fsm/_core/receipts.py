@@ -11,9 +11,8 @@ accepted send, as it could be that send with another text. The index in an answe
 from __future__ import annotations
 
 from webchat_fsm._core.context import DecisionContext
-from webchat_fsm._core.effects import Delivered, Overtaken
-from webchat_fsm._core.inputs import ReceivedMessage, Reply, ResponseKind
 from webchat_fsm._core.session import PendingMessage, SendStatus, Session, UnmatchedMessage
+from webchat_fsm._core.steps import Delivered, Overtaken, ReceivedMessage, Reply, ResponseKind
 from webchat_fsm._model import Message
 
 OPEN_AT_MOST = 1000

@@ -15,10 +15,10 @@ from msgspec.structs import replace
 
 from webchat_fsm._config import Config
 from webchat_fsm._core import participants, transcript
-from webchat_fsm._core.inputs import Moment, ReceivedMessage
 from webchat_fsm._core.paging import NOTHING_YET, Pages
 from webchat_fsm._core.participants import Participants
 from webchat_fsm._core.saved_session import SAVED_EVERY, Prefilters, SavedSession
+from webchat_fsm._core.steps import Moment, ReceivedMessage
 from webchat_fsm._core.timers import Allowance, PollDelay, Timer
 from webchat_fsm._core.transcript import LocatedAnswer, OrderedTranscript
 from webchat_fsm._model import Json, Message, Named, SessionData

@@ -11,8 +11,8 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import replace
 
-from webchat_fsm._core.inputs import ReceivedMessage
 from webchat_fsm._core.placement import Frame, Placed, Rank, arrange, fingerprint, goes_on, is_same, position_behind
+from webchat_fsm._core.steps import ReceivedMessage
 from webchat_fsm._model import Message, Stats, Transcript, milliseconds
 
 LONGEST_POSITION = 100

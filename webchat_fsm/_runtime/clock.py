@@ -20,7 +20,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from msgspec import Struct
 
-from webchat_fsm._core.inputs import Moment
+from webchat_fsm._core.steps import Moment
 
 LONGEST = 1e9
 """The longest wait of a thread in seconds, some thirty years: far longer ones overflow the types of the system."""

@@ -17,10 +17,9 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from webchat_fsm._config import Config
 from webchat_fsm._core import on_command
-from webchat_fsm._core.effects import Command, Settled
-from webchat_fsm._core.inputs import Reply
 from webchat_fsm._core.saved_session import SavedSession
 from webchat_fsm._core.session import Session
+from webchat_fsm._core.steps import Command, Reply, Settled
 from webchat_fsm._errors import StoreError, WebChatError
 from webchat_fsm._json import DEEPEST, LONGEST_INTEGER, MOST
 from webchat_fsm._model import Agents, Json, Response, SessionData, Stats, Transcript, unsendable

@@ -15,10 +15,21 @@ from typing import Any
 from webchat_fsm._config import Config
 from webchat_fsm._core.decide import decide
 from webchat_fsm._core.defects import defect_reply
-from webchat_fsm._core.effects import Call, Decision, Settled
-from webchat_fsm._core.inputs import Asked, Closed, Due, Interrupted, Opened, Replied, Reply, Step
 from webchat_fsm._core.saved_session import SavedSession
 from webchat_fsm._core.session import Session
+from webchat_fsm._core.steps import (
+    Asked,
+    Call,
+    Closed,
+    Decision,
+    Due,
+    Interrupted,
+    Opened,
+    Replied,
+    Reply,
+    Settled,
+    Step,
+)
 from webchat_fsm._core.timers import ASKING_ON, Timer, stalled
 from webchat_fsm._errors import TransportError
 from webchat_fsm._runtime.clock import LONGEST, moment_of, monotonic

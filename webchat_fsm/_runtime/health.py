@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from msgspec import Struct
 
 from webchat_fsm._core.defects import origin
-from webchat_fsm._core.inputs import Reply
+from webchat_fsm._core.steps import Reply
 from webchat_fsm.lifecycle._states import State
 
 log = logging.getLogger("webchat_fsm")

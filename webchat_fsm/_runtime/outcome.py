@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 from weakref import WeakValueDictionary
 
-from webchat_fsm._core.effects import Delivered, Overtaken
+from webchat_fsm._core.steps import Delivered, Overtaken
 from webchat_fsm._errors import CommandRejected
 from webchat_fsm._runtime.locks import Uncopied
 

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, overload
 
-from webchat_fsm._core.effects import Settled
+from webchat_fsm._core.steps import Settled
 from webchat_fsm._errors import CommandRejected
 from webchat_fsm._runtime.commands import ServiceCommand
 from webchat_fsm._runtime.delivery import AnyEvent, ChatEvent, Handler, Subscription, name_of_handler

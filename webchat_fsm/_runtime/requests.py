@@ -17,10 +17,9 @@ from msgspec.structs import replace
 
 from webchat_fsm._config import Config
 from webchat_fsm._core.defects import defect_reply
-from webchat_fsm._core.effects import Call
-from webchat_fsm._core.inputs import Reply, ResponseKind
 from webchat_fsm._core.operations import SendFile
 from webchat_fsm._core.session import Session
+from webchat_fsm._core.steps import Call, Reply, ResponseKind
 from webchat_fsm._errors import TransportError
 from webchat_fsm._model import Response
 from webchat_fsm._runtime.clock import LONGEST, moment_of, monotonic

@@ -12,9 +12,8 @@ from msgspec import Struct
 
 import webchat_fsm  # for its `Plugin`: imported when a type hint is read, as few services are mounted on a bus
 from webchat_fsm._config import Config
-from webchat_fsm._core.effects import Call, Settled
-from webchat_fsm._core.inputs import Asked
 from webchat_fsm._core.on_command import refusal
+from webchat_fsm._core.steps import Asked, Call, Settled
 from webchat_fsm._core.timers import Timer
 from webchat_fsm._errors import CommandRejected, WebChatError, nearest
 from webchat_fsm._model import Json, Response

@@ -16,8 +16,8 @@ import threading
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from webchat_fsm._core.effects import Forget, Save
 from webchat_fsm._core.saved_session import SavedSession, document_of, saved_in
+from webchat_fsm._core.steps import Forget, Save
 from webchat_fsm._errors import StoreError
 from webchat_fsm._json import json_to_read
 from webchat_fsm._model import Json, Response

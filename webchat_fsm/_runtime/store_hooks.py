@@ -13,8 +13,8 @@ from typing import Any
 from msgspec.structs import replace
 
 from webchat_fsm._config import AsyncConfig, Config
-from webchat_fsm._core.inputs import rank
 from webchat_fsm._core.saved_session import SavedSession
+from webchat_fsm._core.steps import rank
 from webchat_fsm._errors import StoreError
 from webchat_fsm._json import read_json
 from webchat_fsm._model import MASK, Json, Response, SessionData

@@ -9,10 +9,22 @@ from threading import Lock
 from typing import Protocol
 
 from webchat_fsm._core.decide import decide
-from webchat_fsm._core.effects import Call, Decision, Delivered, Forget, Overtaken, Publish, Save
-from webchat_fsm._core.inputs import Asked, Closed, Interrupted, Moment, Step
 from webchat_fsm._core.operations import Disconnect, NoRequest
 from webchat_fsm._core.session import Session
+from webchat_fsm._core.steps import (
+    Asked,
+    Call,
+    Closed,
+    Decision,
+    Delivered,
+    Forget,
+    Interrupted,
+    Moment,
+    Overtaken,
+    Publish,
+    Save,
+    Step,
+)
 from webchat_fsm._runtime.clock import moment_of
 from webchat_fsm._runtime.delivery import Barrier, ChatEvent, EventQueue
 from webchat_fsm._runtime.driver import Driver

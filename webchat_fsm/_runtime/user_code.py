@@ -10,10 +10,9 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 from msgspec.structs import replace
 
 from webchat_fsm._config import Config
-from webchat_fsm._core.effects import Call, Decision
-from webchat_fsm._core.inputs import Moment, ReceivedMessage, Reply, Step
 from webchat_fsm._core.operations import History
 from webchat_fsm._core.session import Session
+from webchat_fsm._core.steps import Call, Decision, Moment, ReceivedMessage, Reply, Step
 from webchat_fsm._model import Json
 from webchat_fsm._runtime.locks import call_locked
 from webchat_fsm._wire.request import HttpAnswer, Request

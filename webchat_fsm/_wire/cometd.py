@@ -11,9 +11,8 @@ from msgspec.structs import replace
 from webchat_fsm._bayeux.frames import Answer, BayeuxDisconnect, Connect, Handshake, Notifications
 from webchat_fsm._config import Config
 from webchat_fsm._core import operations as op
-from webchat_fsm._core.effects import Call
-from webchat_fsm._core.inputs import Reply, ResponseKind
 from webchat_fsm._core.operations import Operation
+from webchat_fsm._core.steps import Call, Reply, ResponseKind
 from webchat_fsm._core.timers import CONNECT_GRACE, DISCONNECT_TIMEOUT
 from webchat_fsm._errors import TransportError
 from webchat_fsm._json import json_to_send

@@ -68,11 +68,13 @@ _UNNAMED = {
 }  # fmt: skip
 """Labels of browsers (WHATWG Encoding Standard, section 4.2) that Python does not know, each with its codec."""
 
-_WINDOWS = {
-    byte: bytes([byte]).decode("cp1252")
-    for byte in range(0x80, 0xA0)
-    if byte not in (0x81, 0x8D, 0x8F, 0x90, 0x9D)  # without a character in Python's codec; C1 controls in browsers
-}
+_WINDOWS = cache(
+    lambda: {
+        byte: bytes([byte]).decode("cp1252")
+        for byte in range(0x80, 0xA0)
+        if byte not in (0x81, 0x8D, 0x8F, 0x90, 0x9D)  # without a character in Python's codec; C1 controls in browsers
+    }
+)
 
 _TOKEN = cache(lambda: re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)|[\[{]+|[\]}]+|,', re.DOTALL))
 """A text, be it torn, a run of brackets that open or close, or a comma. It never backtracks: the time is linear."""
@@ -125,7 +127,7 @@ def text_of(body: bytes, content_type: str = "") -> str:
             return body[len(mark) :].decode(encoding, "replace")
     encoding = encoding_of(content_type)
     if encoding == "cp1252":
-        return body.decode("latin-1").translate(_WINDOWS)
+        return body.decode("latin-1").translate(_WINDOWS())
     return body.decode(encoding, "replace")
 
 

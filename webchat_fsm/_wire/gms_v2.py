@@ -9,9 +9,8 @@ from msgspec.structs import replace
 
 from webchat_fsm._config import Config
 from webchat_fsm._core import operations as op
-from webchat_fsm._core.effects import Call
-from webchat_fsm._core.inputs import Limits, ReceivedMessage, Reply, ResponseKind
 from webchat_fsm._core.operations import Operation
+from webchat_fsm._core.steps import Call, Limits, ReceivedMessage, Reply, ResponseKind
 from webchat_fsm._json import json_to_send
 from webchat_fsm._model import BayeuxFrame, Json, Message, Response, Sender, SessionData
 from webchat_fsm._wire import lenient

@@ -13,10 +13,9 @@ from msgspec.structs import replace
 
 from webchat_fsm._config import Config, TransportConfig
 from webchat_fsm._core import operations as op
-from webchat_fsm._core.effects import Call
-from webchat_fsm._core.inputs import ReceivedMessage, Reply, ResponseKind, rank
 from webchat_fsm._core.operations import Operation
 from webchat_fsm._core.paging import WHOLE_TRANSCRIPT
+from webchat_fsm._core.steps import Call, ReceivedMessage, Reply, ResponseKind, rank
 from webchat_fsm._model import BayeuxFrame, Json, Message, Response, Sender, SessionData
 from webchat_fsm._wire import lenient
 from webchat_fsm._wire.decoding import Document, read_body, session_of

@@ -16,9 +16,8 @@ from urllib3.fields import RequestField
 from urllib3.filepost import encode_multipart_formdata
 
 from webchat_fsm._config import Config
-from webchat_fsm._core.effects import Call
-from webchat_fsm._core.inputs import Reply, ResponseKind
 from webchat_fsm._core.operations import Download, Fetch, Operation, SendFile
+from webchat_fsm._core.steps import Call, Reply, ResponseKind
 from webchat_fsm._errors import TransportError
 from webchat_fsm._json import utf8
 from webchat_fsm._model import Json, Response, scalars

@@ -23,19 +23,6 @@ import msgspec
 from msgspec.structs import asdict
 
 from webchat_fsm._config import Config
-from webchat_fsm._core.effects import Call, Decision, Publish
-from webchat_fsm._core.inputs import (
-    Asked,
-    Closed,
-    Due,
-    Interrupted,
-    Moment,
-    Opened,
-    Replied,
-    Reply,
-    ResponseKind,
-    Step,
-)
 from webchat_fsm._core.operations import (
     CustomNotice,
     Download,
@@ -48,6 +35,21 @@ from webchat_fsm._core.operations import (
 )
 from webchat_fsm._core.saved_session import BUILT_IN, SavedSession
 from webchat_fsm._core.session import Session
+from webchat_fsm._core.steps import (
+    Asked,
+    Call,
+    Closed,
+    Decision,
+    Due,
+    Interrupted,
+    Moment,
+    Opened,
+    Publish,
+    Replied,
+    Reply,
+    ResponseKind,
+    Step,
+)
 from webchat_fsm._json import DEEPEST, json_to_keep, jsonable, read_json, spelling
 from webchat_fsm._model import MASK, FileToSend, Json, Message, scalars, unsendable
 from webchat_fsm._wire.request import FORM, FilePart, HttpAnswer, Request, text

@@ -20,10 +20,13 @@ from msgspec.structs import replace
 from webchat_fsm._config import Config
 from webchat_fsm._core.decide import decide
 from webchat_fsm._core.defects import defect_reply
-from webchat_fsm._core.effects import Call, Decision
-from webchat_fsm._core.inputs import (
+from webchat_fsm._core.saved_session import SavedSession
+from webchat_fsm._core.session import Session
+from webchat_fsm._core.steps import (
     Asked,
+    Call,
     Closed,
+    Decision,
     Due,
     Interrupted,
     Moment,
@@ -34,8 +37,6 @@ from webchat_fsm._core.inputs import (
     ResponseKind,
     Step,
 )
-from webchat_fsm._core.saved_session import SavedSession
-from webchat_fsm._core.session import Session
 from webchat_fsm._core.timers import Timer
 from webchat_fsm._errors import ConfigError, TransportError
 from webchat_fsm._json import json_to_keep, read_json, utf8

@@ -1,24 +1,29 @@
-"""The inputs of a decision: commands, responses, due timers, opening and closing."""
+"""What goes into a decision and what comes out of it: commands, calls and their replies, steps, and side effects."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable
 from enum import StrEnum
 from functools import cache
+from math import inf
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct, field
 
-from webchat_fsm._core.effects import Call, Command
+from webchat_fsm._core.operations import Disconnect, Operation
 from webchat_fsm._core.saved_session import SavedSession
 from webchat_fsm._core.timers import Timer
 from webchat_fsm._errors import TransportError
-from webchat_fsm._model import FileToSend, Json, Message, Response, SessionData
-from webchat_fsm.lifecycle._legality import By
+from webchat_fsm._model import Json, Message, Response, SessionData
+from webchat_fsm.lifecycle._events import Payload
+from webchat_fsm.lifecycle._legality import By, Rule
+from webchat_fsm.lifecycle._table import State, Transition
 
 if TYPE_CHECKING:
     from webchat_fsm._bayeux.frames import Answer
+    from webchat_fsm._core.context import DecisionContext
 
 LONGEST_NUMBER = 100
 """Digits of a number in an index, beyond which it has no place in the order; `int` raises for some thousand."""
@@ -37,12 +42,60 @@ def rank(index: int | str | None) -> tuple[int, ...] | None:
     return tuple(map(int, spelling.split("-"))) if _RANKED().fullmatch(spelling) else None
 
 
-class Moment(Struct, frozen=True):
-    """The time of a step: seconds on the line of the timers, wall-clock seconds, and a draw from [0, 1) for jitter."""
+# -- requests and their answers ----------------------------------------------------------------------------------------
 
-    timer: float
-    wall: float
-    draw: float = 0.0
+
+class Command(Struct, frozen=True, eq=False):
+    """A command as the core has it: its legality, the function that carries it out, the value of a good response."""
+
+    rule: Rule
+    action: Callable[[DecisionContext, Json], None]
+    value: Callable[[Reply], object] = attrgetter("response")
+
+    @property
+    def name(self) -> str:
+        """Return the documented name."""
+        return self.rule.name
+
+
+class LinkCall(Struct, frozen=True, kw_only=True):
+    """The Bayeux message of a call, and what follows from its answer.
+
+    `client_id` and `id` are those of the message. `then` is the operation that waits for the answer, `again` how often
+    that, or the operation of the call itself, was sent before. The answer is wanted within `left` seconds.
+    """
+
+    client_id: str = ""
+    id: str = ""
+    then: Operation | None = None
+    again: int = 0
+    left: float = inf
+
+
+class Call(Struct, frozen=True, kw_only=True):
+    """A request to make; its answer comes back in a `Replied` with the same call.
+
+    `command` is the command that waits for it, None for the service's own timers. `session_data` and `number` are the
+    session's at that moment, so that a late answer of an earlier session is recognised. The request is made after
+    `pause` seconds.
+    """
+
+    operation: Operation
+    command: Command | None = None
+    session_data: SessionData = field(default_factory=SessionData)
+    number: int = 0
+    ticket: int = 0
+    pause: float = 0.0
+    link: LinkCall = LinkCall()
+
+    @property
+    def leaves(self) -> bool:
+        """Return whether the customer leaves the chat by it, or by the operation that waits for its answer."""
+        # endChat may wait behind a handshake, whose call it is then
+        return isinstance(self.operation, Disconnect) or isinstance(self.link.then, Disconnect)
+
+    def __repr__(self) -> str:  # neither texts of the customer nor keys of the session belong in a log
+        return f"Call({self.operation.name}, ticket={self.ticket})"
 
 
 class ResponseKind(StrEnum):
@@ -134,6 +187,17 @@ class Reply(Struct, frozen=True, kw_only=True):
         return self.chat_ended and self.kind in (ResponseKind.GOOD, ResponseKind.REFUSED)
 
 
+# -- steps -------------------------------------------------------------------------------------------------------------
+
+
+class Moment(Struct, frozen=True):
+    """The time of a step: seconds on the line of the timers, wall-clock seconds, and a draw from [0, 1) for jitter."""
+
+    timer: float
+    wall: float
+    draw: float = 0.0
+
+
 class Asked(Struct, frozen=True, kw_only=True):
     """A command was given; `data` are those that its `prepare` has returned."""
 
@@ -176,53 +240,72 @@ class Interrupted(Struct, frozen=True, kw_only=True):
 Step = Asked | Replied | Due | Opened | Closed | Interrupted
 
 
-# -- limits of uploads -------------------------------------------------------------------------------------------------
-
-TOO_MANY, TOO_LARGE, WRONG_TYPE = 201, 202, 203
+# -- the decision ------------------------------------------------------------------------------------------------------
 
 
-def exceeded(files: Sequence[FileToSend], limits: Limits | None) -> Response | None:
-    """Return an answer shaped like the server's refusal, None where the files may be sent.
+class Publish(Struct, frozen=True, kw_only=True):
+    """Put an event into the queue; `time` is in wall-clock seconds."""
 
-    The limits are checked before a byte is read: errors 201, 202 and 203 of the v2 API.
+    event: str
+    data: Payload | None
+    time: float
+
+
+class Save(Struct, frozen=True, kw_only=True):
+    """Write the session document; the one with the higher `order` wins, whichever is written last."""
+
+    document: SavedSession
+    order: int
+
+
+class Forget(Struct, frozen=True, kw_only=True):
+    """Delete the session document; `lost` is the server's answer where the session was lost there."""
+
+    order: int
+    lost: Response | None = None
+    session_data: SessionData = field(default_factory=SessionData)
+
+
+class Delivered(Struct, frozen=True, kw_only=True):
+    """Settle the receipt with that ticket: its message has come back in the transcript."""
+
+    ticket: int
+    index: int | str | None
+
+
+class Overtaken(Struct, frozen=True, kw_only=True):
+    """Make the receipt with that ticket unknown: a later message has come back, and its own has not."""
+
+    ticket: int
+
+
+class Settled(Struct, frozen=True, kw_only=True):
+    """The outcome of a command: its value, or the reason of its rejection; `state` is the session's at that moment.
+
+    `response` is the server's where there was one, `fault` the error that prevented one.
     """
-    if limits is None:
-        return None
-    # all errors at once, so that the user need not try file by file
-    errors = [error for file in files for error in _of_one(file, limits)] + _of_all(files, limits)
-    return Response(status=400, body={"errors": errors}, errors=errors) if errors else None
+
+    resolved: bool
+    value: Any = None
+    reason: str = ""
+    response: Response | None = None
+    fault: TransportError | None = None
+    state: State = State.IDLE
 
 
-def limits_text(refused: Response) -> str:
-    """Return which file is refused and what would be allowed, as the reason of a rejection."""
-    faults = "; ".join(_EXCEEDED[error["code"], "filename" in error].format_map(error) for error in refused.errors)
-    return f"the server's limits do not allow this upload: {faults}"
+SideEffect = Publish | Save | Forget | Delivered | Overtaken
 
 
-_EXCEEDED = {
-    (WRONG_TYPE, True): "{filename} is of none of the allowed types {advice}",
-    (TOO_LARGE, True): "{filename} is larger than the {advice} bytes allowed for a file",
-    (TOO_LARGE, False): "together the files are larger than the {advice} bytes allowed for a chat",
-    (TOO_MANY, False): "there would be more files than the {advice} allowed for a chat",
-}
+class Decision(Struct, kw_only=True):
+    """The record of one step: transitions taken, side effects, the request to make next, the outcome of the command.
 
+    `warning` and `defect`, the exception raised while the step was decided, are logged once the session's lock is
+    released, as a handler of logging may block.
+    """
 
-def _of_one(file: FileToSend, limits: Limits) -> list[Json]:
-    errors: list[Json] = []
-    # a name without a dot has no extension, and so none that is allowed
-    extension = file.name.rpartition(".")[2].lower() if "." in file.name else ""
-    if limits.file_types and extension not in limits.file_types:
-        errors.append({"code": WRONG_TYPE, "advice": ":".join(limits.file_types), "filename": file.name})
-    if limits.max_file_size is not None and file.size > limits.max_file_size:
-        errors.append({"code": TOO_LARGE, "advice": str(limits.max_file_size), "filename": file.name})
-    return errors
-
-
-def _of_all(files: Sequence[FileToSend], limits: Limits) -> list[Json]:
-    errors: list[Json] = []
-    if limits.max_files is not None and limits.used_files + len(files) > limits.max_files:
-        errors.append({"code": TOO_MANY, "advice": str(limits.max_files)})
-    total = limits.used_total_size + sum(file.size for file in files)
-    if limits.max_total_size is not None and total > limits.max_total_size:
-        errors.append({"code": TOO_LARGE, "advice": str(limits.max_total_size)})
-    return errors
+    transitions: list[Transition] = field(default_factory=list)
+    effects: list[SideEffect] = field(default_factory=list)
+    call: Call | None = None
+    settled: Settled | None = None
+    warning: str = ""
+    defect: Exception | None = None
