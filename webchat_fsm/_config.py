@@ -354,18 +354,18 @@ def _fields(struct: type[Struct]) -> dict[str, msgspec.structs.FieldInfo]:
 
 
 def _warn_of_unknown(given: Mapping[str, Any], struct: type[Struct], path: str) -> None:
-    fields = _fields(struct)
+    known = struct.__struct_encode_fields__  # types are resolved for sections alone, as that takes long
     for key, value in given.items():
-        if key not in fields:
+        if key not in known:
             if not (struct is Config and key in UI_KEYS) and (place := f"{path}.{key}") not in _warned:
                 _warned.add(place)
                 import difflib  # here, as only a mistake needs it
 
                 # difflib is case-sensitive: dataUrl for dataURL would be too far away
-                folded = {name.casefold(): name for name in fields}
+                folded = {name.casefold(): name for name in known}
                 near = difflib.get_close_matches(str(key).casefold(), folded, 1)
                 meant = f"; did you mean {folded[near[0]]}?" if near else ""
                 log.warning("unknown configuration key %s%s", place, meant)
         elif isinstance(value, Mapping):
-            for inner in _structs(fields[key].type):
+            for inner in _structs(_fields(struct)[key].type):
                 _warn_of_unknown(value, inner, f"{path}.{key}")
