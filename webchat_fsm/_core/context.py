@@ -48,12 +48,11 @@ class DecisionContext:
     @property
     def pushed(self) -> PushedChat | None:
         """Return what decides for a chat that is pushed, None where the transport polls."""
-        connection = self.session.connection
-        if connection is None:
+        session = self.session
+        # made anew, as one that is kept would be a cycle of references in each step
+        if session.connection is None or session.pushed_chat is None:
             return None
-        from webchat_fsm._core.pushed import PushedChat  # loaded by the session, for its connection
-
-        return PushedChat(self, connection)
+        return session.pushed_chat(self, session.connection)
 
     def fire(
         self,

@@ -27,6 +27,7 @@ from webchat_fsm.lifecycle._transports import Transport
 
 if TYPE_CHECKING:
     from webchat_fsm._bayeux.connection import Connection
+    from webchat_fsm._core.pushed import PushedChat
 
 
 class SendStatus(StrEnum):
@@ -108,6 +109,7 @@ class Session:
         "prefilters",
         "preview_limit",
         "previous_state",
+        "pushed_chat",
         "saved",
         "session_data",
         "state",
@@ -154,6 +156,7 @@ class Session:
         self.allowance: Allowance = Allowance()
         self.warnings: dict[str, int] = {}  # by text, for health()
         self.connection: Connection | None = None  # of a transport that pushes
+        self.pushed_chat: type[PushedChat] | None = None  # what decides for it
         self.poll_ticket: int = 0  # of the poll in flight, or over CometD of the frame; 0 without one
         self.poll_since: float = 0.0  # when that was sent
         self.catching_up: bool = False  # restored, and the transcript has not been delivered yet
@@ -165,9 +168,9 @@ class Session:
         if not self.transport.polls:
             # here alone, before the first step: a chat that polls needs neither `_bayeux` nor `pushed` and `exchange`,
             # a sixth of all instructions by which Python loads this package
-            from webchat_fsm._core import pushed
+            from webchat_fsm._core.pushed import Connection, PushedChat
 
-            self.connection = pushed.Connection()
+            self.connection, self.pushed_chat = Connection(), PushedChat
 
     def capped(self, retry_after: float) -> float:
         """Return the seconds of a Retry-After that are kept, at most `client.retry.retryAfterCap`."""
@@ -344,6 +347,7 @@ _CHANGED_IN_PLACE = {
     "poll_delay",
     "prefilters",
     "pending_sends",
+    "pushed_chat",
     "timers",
     "transcript",
     "transport",
