@@ -14,7 +14,7 @@ from webchat_fsm._cli import COMMANDS
 
 ROOT = Path(webchat_fsm.__file__).parent.parent
 DEPENDENCIES = {"msgspec", "transitions", "urllib3"}
-BASE = {"webchat_fsm", "webchat_fsm._lazy", "webchat_fsm._logs"}
+BASE = {"webchat_fsm", "webchat_fsm._package"}
 
 
 def run(*arguments: str, cwd: Path | None = None, **environment: str) -> str:

@@ -28,8 +28,6 @@ COMMENT = re.compile(r"/\*\*\s+(?:\* )?([A-Za-z]+)[^\n]*")
 
 LONGEST_TEST_NAME = 60
 LONGEST_MODULE, SHORTEST_MODULE = 400, 60
-SHORT = {"webchat_fsm/_lazy.py", "webchat_fsm/_logs.py"}
-"""Modules that have to be imported before all others, by an `__init__` that only imports."""
 
 NO_VERB = {
     "the",
@@ -87,10 +85,7 @@ def lengthy(name: str) -> Iterator[str]:
 
 def missized(name: str) -> Iterator[str]:
     lines = source(name).count("\n")
-    apart = name in SHORT or Path(name).name in {
-        "__init__.py",
-        "__main__.py",
-    }
+    apart = Path(name).name in {"__init__.py", "__main__.py"}
     if not (apart or lines >= SHORTEST_MODULE) or lines > LONGEST_MODULE:
         yield f"{name}: {lines} lines"
 

@@ -25,15 +25,14 @@ ALLOWED: dict[str, set[str]] = {
     "_config": WORDS | {"_config_checks"},
     "_config_checks": WORDS,
     "_bayeux": MODEL | {"_bayeux"},
-    "_lazy": set(),
-    "_logs": set(),
+    "_package": set(),
     "_core": WORDS | {"_bayeux", "_core"},
     "_wire": WORDS | {"_bayeux", "_core", "_wire"},
     "socket": MODEL | {"_bayeux", "socket", "_wire"},
     "_runtime": RUNTIME,
     "diagram": MODEL | {"lifecycle", "_bayeux", "diagram"},
     "server": MODEL | {"lifecycle", "server"},
-    "testing": RUNTIME | {"_lazy", "diagram", "server", "testing"},
+    "testing": RUNTIME | {"_package", "diagram", "server", "testing"},
 }
 """Parts of this package that each layer may import; the command line and the package itself may import anything."""
 

@@ -10,8 +10,7 @@ A name is imported at its first use.
 import typing
 
 # First, before anything can log: it keeps what a log handler raises from the chat.
-import webchat_fsm._logs  # noqa: F401
-from webchat_fsm._lazy import public_names
+from webchat_fsm._package import public_names
 
 __version__ = "0.2.0"
 

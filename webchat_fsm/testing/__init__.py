@@ -6,7 +6,7 @@ installed. Everything works without pytest too. Uploads to the server need the e
 
 import typing
 
-from webchat_fsm._lazy import public_names
+from webchat_fsm._package import public_names
 
 # The same names twice, as type checkers read only the imports, and the interpreter only the table.
 if typing.TYPE_CHECKING:

@@ -1,13 +1,16 @@
-"""Public names that are imported at first use, as PEP 562 describes it.
+"""What a package does as it is imported: its logger is guarded, and public names are imported at first use.
 
-A pytest run loads the plugin of each installed package, and with the plugin its parent package: tests that never
-chat need not wait for the modules of a chat, nor a chat of one transport for those of the others.
+PEP 562 describes the second. A pytest run loads the plugin of each installed package, and with the plugin its parent
+package: tests that never chat need not wait for the modules of a chat, nor a chat of one transport for those of others.
 """
 
 from __future__ import annotations
 
+import logging
 import sys
+import traceback
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from importlib import import_module
 from importlib.util import find_spec
 
@@ -41,3 +44,28 @@ def public_names(
         return sorted({*vars(sys.modules[package]), *home_of, *modules})
 
     return sorted(home_of), load, names
+
+
+NAME = "webchat_fsm"
+
+
+def guard(logger: logging.Logger) -> None:
+    """Catch what the handlers and filters of a logger raise, so that it does not reach the caller; `logging` shows it.
+
+    Python catches what an ordinary handler raises while it writes, but neither a filter that raises nor a handler that
+    does so outside its `emit`.
+    """
+    handle = logger.handle
+
+    def guarded(record: logging.LogRecord) -> None:
+        try:
+            handle(record)
+        except Exception:
+            if logging.raiseExceptions:
+                with suppress(Exception):  # the standard error may be closed
+                    traceback.print_exc()
+
+    logger.handle = guarded  # type: ignore[method-assign]  # the application may have made the logger before us
+
+
+guard(logging.getLogger(NAME))
