@@ -241,6 +241,8 @@ SPACINGS = ((13.0, 0.3), (13.0, 0.45), (13.0, 0.6), (11.5, 0.2), (10.5, 0.2), (9
 First wider spaces, which free the labels, then narrower labels, which fit the page. A part takes the first ones without
 a fault; a whole machine has so many arrows that all are tried.
 """
+PROMISING = 4
+"""Arrangements of a whole machine that are tried with further spaces: the best with the first ones, to save seconds."""
 CROSSING, DETOUR, LATE_START = 1500, 2, 3
 """What a reader notices, in pixels of arrows: a crossing, a pixel of a detour, a pixel before the first state."""
 PIXEL = 200
@@ -252,16 +254,22 @@ NEAR = 2
 def layout(graph: Graph[Row], style: Style = DEFAULT) -> Layout:
     """Return the best arrangement of a drawing; raises `MissingExtraError` without the extra `diagrams`."""
     best: tuple[tuple[float, ...], Layout] | None = None
+    choices = [*product(("TB", "LR"), (False, True), (False, True), (False, True))]
     for label_width, room in SPACINGS:
         drawing = sketch(graph, style, label_width)
-        for choice in product(("TB", "LR"), (False, True), (False, True), (False, True)):
+        costs: list[tuple[tuple[float, ...], int]] = []
+        for number, choice in enumerate(choices):
             one = placed(drawing, style, Arrangement(*choice, room))
             faults = _faults(one, style)
+            costs.append((faults, number))
             # The weight takes most of the time, and does not matter where a fault decides.
             if best is None or faults <= best[0][:2]:
                 cost = (*faults, weight(drawing, one))
+                costs[-1] = (cost, number)
                 best = (cost, one) if best is None or cost < best[0] else best
-        if graph.part and best is not None and best[0][:2] == (0, 0):
+        if not graph.part:
+            choices = [choices[number] for _, number in sorted(costs)[:PROMISING]]
+        elif best is not None and best[0][:2] == (0, 0):
             break
     assert best is not None, "there is one arrangement at least"
     return best[1]
