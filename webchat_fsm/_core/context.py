@@ -42,7 +42,11 @@ class DecisionContext:
     __slots__ = ("by_hand", "command", "decision", "now", "own", "session")
 
     def __init__(self, session: Session, now: Moment, *, own: bool = False, by_hand: bool = False) -> None:
-        self.session, self.now, self.decision, self.own, self.by_hand = session, now, Decision(), own, by_hand
+        self.session: Session = session
+        self.now: Moment = now
+        self.decision: Decision = Decision()
+        self.own: bool = own
+        self.by_hand: bool = by_hand
         self.command: Command | None = None
 
     @property

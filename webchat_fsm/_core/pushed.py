@@ -13,6 +13,7 @@ from webchat_fsm._bayeux.frames import BayeuxDisconnect, Connect, Handshake, Not
 from webchat_fsm._core.context import DecisionContext
 from webchat_fsm._core.exchange import NOT_CONNECTED, Exchange, settle_late
 from webchat_fsm._core.operations import Operation, Start
+from webchat_fsm._core.session import Session
 from webchat_fsm._core.steps import Call, LinkCall, Reply, ResponseKind
 from webchat_fsm._core.timers import DISCONNECT_TIMEOUT
 from webchat_fsm._model import SessionData
@@ -40,7 +41,9 @@ class PushedChat:
     __slots__ = ("connection", "context", "session")
 
     def __init__(self, context: DecisionContext, connection: Connection) -> None:
-        self.context, self.session, self.connection = context, context.session, connection
+        self.context: DecisionContext = context
+        self.session: Session = context.session
+        self.connection: Connection = connection
 
     def start(self, operation: Start) -> None:
         """Begin a chat behind a handshake."""
