@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 import pytest
 
@@ -122,6 +123,15 @@ def test_closed_chat_is_restored_from_the_store(front, make_chat):
     assert heard.names[:2] == ["ready", "restored"]
 
 
+def from_four_threads(send_messages: Callable[[str], None]) -> None:
+    """Call a function in four threads at once, with the names a to d."""
+    senders = [threading.Thread(target=send_messages, args=(name,)) for name in "abcd"]
+    for sender in senders:
+        sender.start()
+    for sender in senders:
+        sender.join(LONG)
+
+
 def test_many_threads_publish_while_a_connect_is_held(front, make_chat):
     chat = make_chat()
     heard = Heard(chat)
@@ -135,11 +145,7 @@ def test_many_threads_publish_while_a_connect_is_held(front, make_chat):
             outcome = chat.command("sendMessage", {"message": f"{name}{number}"})
             refused.extend([] if outcome else [outcome])
 
-    senders = [threading.Thread(target=send_messages, args=(name,)) for name in "abcd"]
-    for sender in senders:
-        sender.start()
-    for sender in senders:
-        sender.join(LONG)
+    from_four_threads(send_messages)
     eventually(lambda: len(heard.texts()) == 40)
     assert refused == []
     assert sorted(heard.texts()) == sorted(f"{name}{number}" for name in "abcd" for number in range(10))
@@ -160,11 +166,7 @@ def test_unknown_client_loses_no_message_of_four_threads(front, make_chat):
         outcomes.append(chat.command("sendMessage", {"message": name}))
 
     front.server.forget_clients()
-    senders = [threading.Thread(target=send_messages, args=(name,)) for name in "abcd"]
-    for sender in senders:
-        sender.start()
-    for sender in senders:
-        sender.join(LONG)
+    from_four_threads(send_messages)
     assert [outcome.status for outcome in outcomes] == ["resolved"] * 4, outcomes
     eventually(lambda: len(heard.texts()) == 4)
     assert sorted(heard.texts()) == list("abcd")
