@@ -43,7 +43,6 @@ ONLY_IN: dict[str, set[str]] = {
     "transitions": {"_core/machine.py"},
     "urllib3": {
         "_runtime/http.py",
-        "_runtime/http_errors.py",
         "_runtime/connections.py",
         "_runtime/answers.py",
         "_wire/request.py",  # the pure function that encodes multipart
@@ -51,8 +50,8 @@ ONLY_IN: dict[str, set[str]] = {
     "time": {"_runtime/clock.py", "server/front.py"},
     "aiohttp": {"server/front.py"},
     "websockets": {"_bayeux/socket.py"},
-    "socket": {"_runtime/http_errors.py", "_runtime/connections.py", "_runtime/sockets.py", "_runtime/job_queue.py"},
-    "ssl": {"_runtime/http_errors.py", "_runtime/connections.py", "_runtime/tls.py"},
+    "socket": {"_runtime/answers.py", "_runtime/connections.py", "_runtime/sockets.py", "_runtime/job_queue.py"},
+    "ssl": {"_runtime/answers.py", "_runtime/connections.py", "_runtime/tls.py"},
 }
 """Modules that may import each library.
 

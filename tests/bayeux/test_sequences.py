@@ -10,9 +10,19 @@ from hypothesis import strategies as st
 
 from tests.bayeux.rig import NOW, Chat, connection
 from tests.limits import examples
-from webchat_fsm._bayeux.backoff import BACKOFF
 from webchat_fsm._bayeux.connection import Connection
-from webchat_fsm._bayeux.frames import Answer, Connect, Handshake, NextAt, Notifications, Outcome, Publish, Send, Sent
+from webchat_fsm._bayeux.frames import (
+    BACKOFF,
+    Answer,
+    Connect,
+    Handshake,
+    NextAt,
+    Notifications,
+    Outcome,
+    Publish,
+    Send,
+    Sent,
+)
 from webchat_fsm._bayeux.table import BEGINNING, OPEN, TRANSITIONS, Report, State, Transition, Trigger
 
 PUSHES = (Trigger.PUSH_GOOD, Trigger.PUSH_REFUSED, Trigger.PUSH_UNAVAILABLE, Trigger.PUSH_UNREADABLE)

@@ -10,7 +10,7 @@ import pytest
 from tests.core.harness import SAVED, CoreHarness, silent
 from tests.core.test_settling import pushed
 from webchat_fsm import Transport
-from webchat_fsm._bayeux.backoff import BACKOFF
+from webchat_fsm._bayeux.frames import BACKOFF
 from webchat_fsm._core import decide as decisions
 from webchat_fsm._core import defects, on_command
 from webchat_fsm._core.decide import FOREIGN

@@ -12,8 +12,10 @@ from collections.abc import Callable, Iterator
 
 from msgspec.structs import replace
 
-from webchat_fsm._bayeux.backoff import BACKOFF, CUT_BETWEEN, LONGEST_PAUSE
 from webchat_fsm._bayeux.frames import (
+    BACKOFF,
+    CUT_BETWEEN,
+    LONGEST_PAUSE,
     Answer,
     BayeuxDisconnect,
     Chat,

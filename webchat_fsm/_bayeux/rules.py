@@ -9,9 +9,12 @@ from typing import ClassVar, Self
 
 from msgspec import Struct, field
 
-from webchat_fsm._bayeux.backoff import BACKOFF, CUT_BETWEEN, SERVER_ERROR, Backoff
 from webchat_fsm._bayeux.frames import (
+    BACKOFF,
+    CUT_BETWEEN,
+    SERVER_ERROR,
     Answer,
+    Backoff,
     Chat,
     Connect,
     Event,

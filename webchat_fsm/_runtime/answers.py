@@ -1,9 +1,11 @@
-"""Read the answer to a request: a regular one by its first bytes, every other one by http.client and urllib3.
+"""Read the answer to a request, regular ones by their first bytes, and name the error where there is none.
 
 An answer is regular where its head has come whole with the first bytes and consists of plain lines, and the length of
 its body is given, or its body has come whole too, in plain chunks. Nearly all answers are, and http.client would take
 longer for them than all the rest of a request does. It is given all others, from their first byte on: it knows interim
 answers, trailers, folded lines and the many ways to spell a head badly; and urllib3 decodes the content.
+
+The text of a `TransportError` holds no secret of its request.
 """
 
 from __future__ import annotations
@@ -11,14 +13,27 @@ from __future__ import annotations
 import http.client
 import io
 import re
+import socket
+import ssl
+from collections.abc import Iterator
 from functools import cache
 from typing import Any
+from urllib.parse import urlsplit
 
 import urllib3
 from msgspec import Struct
 
+from webchat_fsm._errors import TransportError
 from webchat_fsm._runtime.sockets import CHUNK, InFlight, Stream, TooMuchError
-from webchat_fsm._wire.request import HttpAnswer
+from webchat_fsm._wire.request import BROKEN, CUT, LATE, LOST, TOO_LARGE, TORN, HttpAnswer, Request
+
+
+class NoConnectionError(OSError):
+    """There is no connection to the server, or none to or by its proxy."""
+
+    def __init__(self, reason: Exception, *, by_proxy: bool) -> None:
+        super().__init__("no connection")
+        self.reason, self.by_proxy = reason, by_proxy
 
 
 class TornError(OSError):
@@ -231,3 +246,80 @@ class _Incoming(io.RawIOBase):
         self._first = self._first[size:]
         buffer[: len(data)] = data
         return len(data)
+
+
+# -- errors ------------------------------------------------------------------------------------------------------------
+
+
+def is_stale(error: BaseException) -> bool:
+    """Return whether the connection was closed before any answer came."""
+    return isinstance(error, ConnectionError | ssl.SSLEOFError)
+
+
+def _may_quote(error: Exception) -> bool:
+    """Return whether an error's text may quote what was to be sent, secrets included."""
+    return isinstance(error, ValueError | http.client.InvalidURL) and not isinstance(error, OSError)
+
+
+def without_secrets(error: Exception) -> Exception:
+    """Return the error to attach as a cause; one whose text may quote what was to be sent is replaced."""
+    if _may_quote(error):
+        return ValueError(f"{type(error).__name__}, whose text is left out as it quotes what was to be sent")
+    return error
+
+
+def transport_error(error: Exception, request: Request, in_flight: InFlight) -> TransportError:
+    """Map an error to `TransportError`, without data of the request in its text."""
+    if in_flight.was_cut:
+        return TransportError(f"{request.operation}: {CUT}")
+    if _may_quote(error):
+        return TransportError(f"{request.operation}: invalid URL, header or cookie")
+    return TransportError(f"{request.operation}: {_fault(error, request)}")
+
+
+# The first row whose class fits gives the text, so a class stands before those that it inherits from.
+_UNCONNECTED: tuple[tuple[type[BaseException], str], ...] = (
+    (socket.gaierror, "the name {host} cannot be resolved"),
+    (UnicodeError, "{host} is not a valid host name"),
+    (TimeoutError, "no connection to {host} within the time limit"),
+    (ConnectionRefusedError, "{host} refused the connection"),
+    (OSError, "no connection to {host}: {error}"),
+)
+_FAULTS: tuple[tuple[type[BaseException], str], ...] = (
+    (TooMuchError, TOO_LARGE),
+    (TornError, TORN),
+    (MalformedError, "the answer is not valid HTTP"),
+    (urllib3.exceptions.TimeoutError, LATE),
+    (TimeoutError, LATE),
+    (ssl.SSLError, "TLS failed: {error}"),
+    (urllib3.exceptions.SSLError, "TLS failed: {error}"),
+    (urllib3.exceptions.DecodeError, "the answer's content encoding is broken"),
+    (OSError, LOST),
+    (http.client.HTTPException, LOST),
+    (urllib3.exceptions.ProtocolError, LOST),
+    (Exception, BROKEN),
+)
+_OUTRANKING = (TooMuchError, TimeoutError, urllib3.exceptions.TimeoutError)
+"""Causes that say more than the error of an upper layer that wraps them."""
+
+
+def _fault(error: Exception, request: Request) -> str:
+    host, timeout = urlsplit(request.url).netloc.rpartition("@")[2], f"{request.timeout:g}" if request.timeout else "?"
+    table, shown = _FAULTS, next((cause for cause in _causes(error) if isinstance(cause, _OUTRANKING)), error)
+    if isinstance(error, NoConnectionError):
+        if error.by_proxy:
+            return "the proxy could not be used"
+        table, shown = (_FAULTS if isinstance(error.reason, ssl.SSLError) else _UNCONNECTED), error.reason
+    text = next(text for kind, text in table if isinstance(shown, kind))
+    return text.format(
+        host=host, timeout=timeout, most=request.max_size, error=list(_causes(shown))[-1], kind=type(shown).__name__
+    )
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error and the errors that it wraps, outermost first."""
+    inner: BaseException | None = error
+    while isinstance(inner, BaseException):
+        yield inner
+        wrapped = next((one for one in inner.args if isinstance(one, BaseException)), None)
+        inner = getattr(inner, "reason", None) or wrapped or inner.__cause__

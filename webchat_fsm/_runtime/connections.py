@@ -21,20 +21,12 @@ from urllib3.connection import HTTPConnection
 from urllib3.util import Url, parse_url
 
 from webchat_fsm._runtime import sockets
-from webchat_fsm._runtime.answers import Readable, Received, is_incomplete, read_answer
+from webchat_fsm._runtime.answers import NoConnectionError, Readable, Received, is_incomplete, read_answer
 from webchat_fsm._runtime.sockets import CHUNK, InFlight, Stream
 from webchat_fsm._runtime.tls import DEFAULT_PORTS, secured
 
 IDLE_CONNECTIONS = 16
 """How many idle connections of one route are kept for one session."""
-
-
-class NoConnectionError(OSError):
-    """There is no connection to the server, or none to or by its proxy."""
-
-    def __init__(self, reason: Exception, *, by_proxy: bool) -> None:
-        super().__init__("no connection")
-        self.reason, self.by_proxy = reason, by_proxy
 
 
 class Route(Struct, frozen=True):

@@ -14,8 +14,8 @@ from urllib3.util import parse_url
 from webchat_fsm._config import Config
 from webchat_fsm._errors import TransportError, missing_extra
 from webchat_fsm._runtime import clock
+from webchat_fsm._runtime.answers import is_stale, transport_error, without_secrets
 from webchat_fsm._runtime.connections import Connection, ConnectionPool, RequestHeads
-from webchat_fsm._runtime.http_errors import is_stale, transport_error, without_secrets
 from webchat_fsm._runtime.sockets import AllInFlight, InFlight
 from webchat_fsm._runtime.tls import tls_source
 from webchat_fsm._wire.request import CUT, HttpAnswer, Request, encoded

@@ -13,8 +13,8 @@ from webchat_fsm._bayeux.socket import BayeuxSocket, Carrier, CarrierEvent, Upgr
 from webchat_fsm._config import Config
 from webchat_fsm._errors import TransportError
 from webchat_fsm._runtime import clock
+from webchat_fsm._runtime.answers import without_secrets
 from webchat_fsm._runtime.http import Exchange, HttpExchange, Urllib3Http
-from webchat_fsm._runtime.http_errors import without_secrets
 from webchat_fsm._runtime.shared_socket import UNBOUNDED, SharedSocket, SocketClosedError, SocketExchange
 from webchat_fsm._runtime.sockets import AllInFlight, InFlight
 from webchat_fsm._runtime.tls import connect_url
