@@ -53,14 +53,14 @@ if typing.TYPE_CHECKING:
     from webchat_fsm._runtime.bus import Mountable as Mountable
     from webchat_fsm._runtime.bus import Plugin as Plugin
     from webchat_fsm._runtime.clock import Clock as Clock
+    from webchat_fsm._runtime.clock import Driver as Driver
     from webchat_fsm._runtime.clock import ManualClock as ManualClock
+    from webchat_fsm._runtime.clock import ManualDriver as ManualDriver
+    from webchat_fsm._runtime.clock import Timed as Timed
     from webchat_fsm._runtime.delivery import AnyEvent as AnyEvent
     from webchat_fsm._runtime.delivery import ChatEvent as ChatEvent
     from webchat_fsm._runtime.delivery import Handler as Handler
     from webchat_fsm._runtime.delivery import Subscription as Subscription
-    from webchat_fsm._runtime.driver import Driver as Driver
-    from webchat_fsm._runtime.driver import ManualDriver as ManualDriver
-    from webchat_fsm._runtime.driver import Timed as Timed
     from webchat_fsm._runtime.health import Health as Health
     from webchat_fsm._runtime.health import PoolHealth as PoolHealth
     from webchat_fsm._runtime.http import Http as Http
@@ -105,9 +105,8 @@ else:
             ),
             "webchat_fsm._model": "Message Participant Response Sender SessionData Stats Transcript",
             "webchat_fsm._runtime.bus": "Before Bus BusEvent BusHandler CommandCall CommandHandler Mountable Plugin",
-            "webchat_fsm._runtime.clock": "Clock ManualClock",
+            "webchat_fsm._runtime.clock": "Clock Driver ManualClock ManualDriver Timed",
             "webchat_fsm._runtime.delivery": "AnyEvent ChatEvent Handler Subscription",
-            "webchat_fsm._runtime.driver": "Driver ManualDriver Timed",
             "webchat_fsm._runtime.health": "Health PoolHealth",
             "webchat_fsm._runtime.http": "Http",
             "webchat_fsm._runtime.methods": "Decorator",

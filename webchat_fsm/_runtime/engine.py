@@ -32,10 +32,9 @@ from webchat_fsm._core.steps import (
 )
 from webchat_fsm._core.timers import ASKING_ON, Timer, stalled
 from webchat_fsm._errors import TransportError
-from webchat_fsm._runtime.clock import LONGEST, moment_of, monotonic
+from webchat_fsm._runtime.clock import LONGEST, Driver, Job, moment_of, monotonic
 from webchat_fsm._runtime.commands import SEND_TYPING
 from webchat_fsm._runtime.delivery import Subscribers
-from webchat_fsm._runtime.driver import Driver, Job
 from webchat_fsm._runtime.health import Defects
 from webchat_fsm._runtime.http import Http
 from webchat_fsm._runtime.locks import Forked, call_locked, renew_after_fork

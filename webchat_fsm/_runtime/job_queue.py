@@ -20,7 +20,7 @@ from contextlib import suppress
 
 from msgspec import Struct
 
-from webchat_fsm._runtime.driver import Job, Timed
+from webchat_fsm._runtime.clock import Job, Timed
 
 SELECT_LIMIT = 500 if sys.platform == "win32" else 1000
 """What `select` can wait for: so many sockets on Windows, elsewhere descriptors below it. Other selectors have none."""

@@ -16,12 +16,10 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import FrameType
 from typing import Any, NoReturn, Protocol, SupportsIndex, TypeVar, runtime_checkable
 from weakref import WeakSet
-
-from webchat_fsm._runtime.clock import monotonic
 
 log = logging.getLogger("webchat_fsm")
 
@@ -108,37 +106,12 @@ def release_logging() -> None:
             return  # called from within a log handler, which still needs its lock
         frame = frame.f_back
     module: Any = logging
-    for lock in _reentrant(module._lock, *(getattr(one(), "lock", None) for one in list(module._handlerList))):
+    for lock in reentrant(module._lock, *(getattr(one(), "lock", None) for one in list(module._handlerList))):
         while _released(lock):
             pass
 
 
-def log_within(seconds: float, emit: Callable[[], object]) -> bool:
-    """Call a function that logs on `webchat_fsm`; False where another thread holds a lock of logging for so long."""
-    deadline = monotonic() + seconds
-    held: list[Any] = []
-    try:
-        for lock in _reentrant(*_needed(logging.getLogger("webchat_fsm"))):
-            if not lock.acquire(timeout=max(0.0, deadline - monotonic())):
-                return False
-            held.append(lock)  # a signal before this line leaves it taken, and `release_logging` repairs that
-        emit()
-        return True
-    finally:
-        for lock in held:
-            lock.release()
-
-
-def _needed(logger: logging.Logger | None) -> Iterator[Any]:
-    """Yield the lock of the module, and those of the handlers that a record of a logger reaches."""
-    module: Any = logging
-    yield module._lock
-    while logger is not None:
-        yield from (handler.lock for handler in list(logger.handlers))
-        logger = logger.parent if logger.propagate else None
-
-
-def _reentrant(*locks: Any) -> list[Any]:
+def reentrant(*locks: Any) -> list[Any]:
     """Select the re-entrant locks: all of logging are, unless a user has replaced one."""
     kinds = (_RLOCK, type(threading.RLock()))  # gevent and eventlet have a class of their own
     return [lock for lock in locks if isinstance(lock, kinds)]

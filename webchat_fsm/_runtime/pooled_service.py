@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, overload
 
 from webchat_fsm._core.steps import Settled
 from webchat_fsm._errors import CommandRejected
+from webchat_fsm._runtime.clock import Driver
 from webchat_fsm._runtime.commands import ServiceCommand
 from webchat_fsm._runtime.delivery import AnyEvent, ChatEvent, Handler, Subscription, name_of_handler
-from webchat_fsm._runtime.driver import Driver
 from webchat_fsm._runtime.http import Http
 from webchat_fsm._runtime.locks import Uncopied
 from webchat_fsm._runtime.methods import AgentTypingName, ParticipantChangedName, PlainName

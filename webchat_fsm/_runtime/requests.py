@@ -22,9 +22,8 @@ from webchat_fsm._core.session import Session
 from webchat_fsm._core.steps import Call, Reply, ResponseKind
 from webchat_fsm._errors import TransportError
 from webchat_fsm._model import Response
-from webchat_fsm._runtime.clock import LONGEST, moment_of, monotonic
+from webchat_fsm._runtime.clock import LONGEST, Driver, ManualDriver, moment_of, monotonic
 from webchat_fsm._runtime.delivery import EventQueue
-from webchat_fsm._runtime.driver import Driver, ManualDriver
 from webchat_fsm._runtime.health import Defects, Misreadings
 from webchat_fsm._runtime.http import Exchange, Http, SplitHttp, Waiting
 from webchat_fsm._runtime.job_queue import Parked

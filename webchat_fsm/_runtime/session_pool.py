@@ -18,9 +18,8 @@ from weakref import WeakSet
 from webchat_fsm._config import Config
 from webchat_fsm._errors import CommandRejected, PoolFull, StoreError, WebChatError
 from webchat_fsm._runtime import pooled_service
-from webchat_fsm._runtime.clock import LONGEST, monotonic
+from webchat_fsm._runtime.clock import LONGEST, Driver, monotonic
 from webchat_fsm._runtime.delivery import check_event
-from webchat_fsm._runtime.driver import Driver
 from webchat_fsm._runtime.health import PoolHealth
 from webchat_fsm._runtime.http import Http, http_for
 from webchat_fsm._runtime.locks import Uncopied, renew_after_fork

@@ -19,8 +19,7 @@ import threading
 from functools import partial
 
 from webchat_fsm._errors import WebChatError
-from webchat_fsm._runtime.clock import LONGEST, Clock, SystemClock
-from webchat_fsm._runtime.driver import Job, Timed, Watched
+from webchat_fsm._runtime.clock import LONGEST, Clock, Job, SystemClock, Timed, Watched
 from webchat_fsm._runtime.job_queue import LONG_JOB, JobQueue, Parked, ParkedJobs, QueuedJob
 from webchat_fsm._runtime.locks import Uncopied, patched_since, renew_after_fork
 

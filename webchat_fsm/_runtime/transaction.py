@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Iterator
 from functools import partial
 from operator import attrgetter
 from threading import Lock
-from typing import Protocol
+from typing import Any, Protocol
 
 from webchat_fsm._core.decide import decide
 from webchat_fsm._core.operations import Disconnect, NoRequest
@@ -25,11 +26,10 @@ from webchat_fsm._core.steps import (
     Save,
     Step,
 )
-from webchat_fsm._runtime.clock import moment_of
+from webchat_fsm._runtime.clock import Driver, moment_of, monotonic
 from webchat_fsm._runtime.delivery import Barrier, ChatEvent, EventQueue
-from webchat_fsm._runtime.driver import Driver
 from webchat_fsm._runtime.health import Defects
-from webchat_fsm._runtime.locks import log_within
+from webchat_fsm._runtime.locks import reentrant
 from webchat_fsm._runtime.outcome import Receipts
 from webchat_fsm._runtime.store import StoreWriter
 from webchat_fsm._runtime.user_code import Guarded, UserCode
@@ -172,7 +172,7 @@ class Transaction:
         if decision.defect is not None:
             self._shell.defects.note(decision.defect)
         if closing:  # close() must not wait for a thread that is held up in a handler of logging
-            log_within(IN_PASSING, partial(self._log, decision))
+            _log_within(IN_PASSING, partial(self._log, decision))
         else:
             self._log(decision)
 
@@ -196,3 +196,28 @@ class Transaction:
                 shell.user_code.call(partial(shell.store_writer.carry_out, effect, wait=self._wait))
             elif isinstance(effect, Delivered | Overtaken) and shell.receipts.settle(effect):
                 shell.event_queue.notify()  # at once, as the store may take long
+
+
+def _log_within(seconds: float, emit: Callable[[], object]) -> bool:
+    """Call a function that logs on `webchat_fsm`; False where another thread holds a lock of logging for so long."""
+    deadline = monotonic() + seconds
+    held: list[Any] = []
+    try:
+        for lock in reentrant(*_needed(logging.getLogger("webchat_fsm"))):
+            if not lock.acquire(timeout=max(0.0, deadline - monotonic())):
+                return False
+            held.append(lock)  # a signal before this line leaves it taken, and `release_logging` repairs that
+        emit()
+        return True
+    finally:
+        for lock in held:
+            lock.release()
+
+
+def _needed(logger: logging.Logger | None) -> Iterator[Any]:
+    """Yield the lock of the module, and those of the handlers that a record of a logger reaches."""
+    module: Any = logging
+    yield module._lock
+    while logger is not None:
+        yield from (handler.lock for handler in list(logger.handlers))
+        logger = logger.parent if logger.propagate else None

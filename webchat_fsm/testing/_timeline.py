@@ -17,9 +17,8 @@ from importlib.util import find_spec
 from typing import Any, NamedTuple, Protocol
 
 from webchat_fsm._errors import WebChatError, nearest
-from webchat_fsm._runtime.clock import MICRO, SystemClock, current_freeze, micros, seconds
+from webchat_fsm._runtime.clock import MICRO, ManualDriver, SystemClock, current_freeze, micros, seconds
 from webchat_fsm._runtime.delivery import AnyEvent
-from webchat_fsm._runtime.driver import ManualDriver
 from webchat_fsm._runtime.engine import Engine
 from webchat_fsm._runtime.service import WebChatService
 
