@@ -209,7 +209,8 @@ class Requests:
             else:
                 answer = self._http.send(request)
         except TransportError as error:
-            return silent(request.url, error)
+            # Without its frames: they hold what comes of the reply, and so the error, a cycle as in `resume`.
+            return silent(request.url, error.with_traceback(None))
         except MemoryError:
             raise
         except Exception as error:  # the `Http` may be the user's, and the libraries below ours may raise anything
