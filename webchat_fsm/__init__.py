@@ -61,8 +61,9 @@ if typing.TYPE_CHECKING:
     from webchat_fsm._runtime.delivery import ChatEvent as ChatEvent
     from webchat_fsm._runtime.delivery import Handler as Handler
     from webchat_fsm._runtime.delivery import Subscription as Subscription
-    from webchat_fsm._runtime.health import Health as Health
-    from webchat_fsm._runtime.health import PoolHealth as PoolHealth
+    from webchat_fsm._runtime.failures import Health as Health
+    from webchat_fsm._runtime.failures import PoolHealth as PoolHealth
+    from webchat_fsm._runtime.failures import Recorder as Recorder
     from webchat_fsm._runtime.http import Http as Http
     from webchat_fsm._runtime.methods import Decorator as Decorator
     from webchat_fsm._runtime.outcome import Outcome as Outcome
@@ -77,7 +78,6 @@ if typing.TYPE_CHECKING:
     from webchat_fsm._runtime.store import MemoryStore as MemoryStore
     from webchat_fsm._runtime.store import SessionStore as SessionStore
     from webchat_fsm._runtime.thread_driver import ThreadDriver as ThreadDriver
-    from webchat_fsm._runtime.user_code import Recorder as Recorder
     from webchat_fsm._wire.request import FilePart as FilePart
     from webchat_fsm._wire.request import HttpAnswer as HttpAnswer
     from webchat_fsm._wire.request import Request as Request
@@ -107,7 +107,7 @@ else:
             "webchat_fsm._runtime.bus": "Before Bus BusEvent BusHandler CommandCall CommandHandler Mountable Plugin",
             "webchat_fsm._runtime.clock": "Clock Driver ManualClock ManualDriver Timed",
             "webchat_fsm._runtime.delivery": "AnyEvent ChatEvent Handler Subscription",
-            "webchat_fsm._runtime.health": "Health PoolHealth",
+            "webchat_fsm._runtime.failures": "Health PoolHealth Recorder",
             "webchat_fsm._runtime.http": "Http",
             "webchat_fsm._runtime.methods": "Decorator",
             "webchat_fsm._runtime.outcome": "Outcome Receipt",
@@ -116,7 +116,6 @@ else:
             "webchat_fsm._runtime.session_pool": "SessionPool",
             "webchat_fsm._runtime.store": "FileStore MemoryStore SessionStore",
             "webchat_fsm._runtime.thread_driver": "ThreadDriver",
-            "webchat_fsm._runtime.user_code": "Recorder",
             "webchat_fsm._wire.request": "FilePart HttpAnswer Request",
             "webchat_fsm.lifecycle": "Capabilities State Transport",
             "webchat_fsm.lifecycle._events": (

@@ -13,7 +13,7 @@ from webchat_fsm import CommandRejected, MemoryStore, WebChatService
 from webchat_fsm._core.operations import Send
 from webchat_fsm._core.steps import Call
 from webchat_fsm._runtime import locks
-from webchat_fsm._runtime.health import Defects
+from webchat_fsm._runtime.failures import Defects
 from webchat_fsm.server import ChatServer, ServerOptions
 from webchat_fsm.server.front import HttpFront
 

@@ -24,8 +24,8 @@ from webchat_fsm._errors import StoreError, WebChatError
 from webchat_fsm._json import DEEPEST, LONGEST_INTEGER, MOST
 from webchat_fsm._model import Agents, Json, Response, SessionData, Stats, Transcript, unsendable
 from webchat_fsm._runtime import files
+from webchat_fsm._runtime.failures import Preprocessors
 from webchat_fsm._runtime.store_hooks import saved_with_token
-from webchat_fsm._runtime.user_code import Preprocessors
 from webchat_fsm.lifecycle import _legality as rules
 from webchat_fsm.lifecycle._legality import MALFORMED_USER_DATA, NOTHING_SAVED
 from webchat_fsm.lifecycle._transports import Transport

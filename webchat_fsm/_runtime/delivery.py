@@ -19,9 +19,8 @@ from msgspec import Struct
 from webchat_fsm._core.session import Session
 from webchat_fsm._errors import nearest
 from webchat_fsm._runtime.clock import monotonic
-from webchat_fsm._runtime.health import Defects
+from webchat_fsm._runtime.failures import Defects, UserCode
 from webchat_fsm._runtime.locks import Uncopied
-from webchat_fsm._runtime.user_code import UserCode
 from webchat_fsm.lifecycle._events import EVENTS
 
 if TYPE_CHECKING:

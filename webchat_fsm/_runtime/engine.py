@@ -35,7 +35,7 @@ from webchat_fsm._errors import TransportError
 from webchat_fsm._runtime.clock import LONGEST, Driver, Job, moment_of, monotonic
 from webchat_fsm._runtime.commands import SEND_TYPING
 from webchat_fsm._runtime.delivery import Subscribers
-from webchat_fsm._runtime.health import Defects
+from webchat_fsm._runtime.failures import Defects, Guarded, Preprocessors, UserCode, name_of
 from webchat_fsm._runtime.http import Http
 from webchat_fsm._runtime.locks import Forked, call_locked, renew_after_fork
 from webchat_fsm._runtime.outcome import Receipts
@@ -43,7 +43,6 @@ from webchat_fsm._runtime.requests import Requests, Steps, finished, resumed
 from webchat_fsm._runtime.store import StoreWriter
 from webchat_fsm._runtime.thread_driver import ThreadDriver
 from webchat_fsm._runtime.transaction import Transaction
-from webchat_fsm._runtime.user_code import Guarded, Preprocessors, UserCode, name_of
 from webchat_fsm._wire.request import silent
 from webchat_fsm.lifecycle._legality import By
 from webchat_fsm.lifecycle._table import State

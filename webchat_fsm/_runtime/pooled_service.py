@@ -15,12 +15,12 @@ from webchat_fsm._errors import CommandRejected
 from webchat_fsm._runtime.clock import Driver
 from webchat_fsm._runtime.commands import ServiceCommand
 from webchat_fsm._runtime.delivery import AnyEvent, ChatEvent, Handler, Subscription, name_of_handler
+from webchat_fsm._runtime.failures import Recorder
 from webchat_fsm._runtime.http import Http
 from webchat_fsm._runtime.locks import Uncopied
 from webchat_fsm._runtime.methods import AgentTypingName, ParticipantChangedName, PlainName
 from webchat_fsm._runtime.service import WebChatService
 from webchat_fsm._runtime.store import FileStore, SessionStore
-from webchat_fsm._runtime.user_code import Recorder
 from webchat_fsm.lifecycle._events import (
     AgentTyping,
     Failure,

@@ -24,10 +24,9 @@ from webchat_fsm._errors import TransportError
 from webchat_fsm._model import Response
 from webchat_fsm._runtime.clock import LONGEST, Driver, ManualDriver, moment_of, monotonic
 from webchat_fsm._runtime.delivery import EventQueue
-from webchat_fsm._runtime.health import Defects, Misreadings
+from webchat_fsm._runtime.failures import Defects, Guarded, Misreadings
 from webchat_fsm._runtime.http import Exchange, Http, SplitHttp, Waiting
 from webchat_fsm._runtime.job_queue import Parked
-from webchat_fsm._runtime.user_code import Guarded
 from webchat_fsm._wire import dialect_of
 from webchat_fsm._wire.request import CUT, HttpAnswer, Request, answered, bare, silent
 

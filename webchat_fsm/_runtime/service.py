@@ -21,7 +21,7 @@ from webchat_fsm._runtime.clock import Driver, ManualDriver, moment_of
 from webchat_fsm._runtime.commands import COMMANDS, POLL, ServiceCommand, UnsendableError, bus_value
 from webchat_fsm._runtime.delivery import AnyEvent, Handler, Subscription
 from webchat_fsm._runtime.engine import Engine
-from webchat_fsm._runtime.health import Health
+from webchat_fsm._runtime.failures import UNRECORDED, Guarded, Health, Recorder
 from webchat_fsm._runtime.http import Http, http_for
 from webchat_fsm._runtime.locks import Uncopied, release_logging
 from webchat_fsm._runtime.methods import CommandMethods, EventMethods
@@ -29,7 +29,6 @@ from webchat_fsm._runtime.outcome import Outcome, Reader, Receipt
 from webchat_fsm._runtime.store import MemoryStore, SessionStore, StoreWriter
 from webchat_fsm._runtime.store_hooks import store_for
 from webchat_fsm._runtime.thread_driver import ThreadDriver
-from webchat_fsm._runtime.user_code import UNRECORDED, Guarded, Recorder
 from webchat_fsm.lifecycle._events import EVENTS
 from webchat_fsm.lifecycle._legality import NOT_READY, By
 from webchat_fsm.lifecycle._table import State

@@ -20,7 +20,7 @@ from webchat_fsm._errors import CommandRejected, PoolFull, StoreError, WebChatEr
 from webchat_fsm._runtime import pooled_service
 from webchat_fsm._runtime.clock import LONGEST, Driver, monotonic
 from webchat_fsm._runtime.delivery import check_event
-from webchat_fsm._runtime.health import PoolHealth
+from webchat_fsm._runtime.failures import PoolHealth, Recorder
 from webchat_fsm._runtime.http import Http, http_for
 from webchat_fsm._runtime.locks import Uncopied, renew_after_fork
 from webchat_fsm._runtime.pooled_service import PooledService, PoolEventMethods, PoolHandler, PoolSubscription
@@ -28,7 +28,6 @@ from webchat_fsm._runtime.service import WebChatService
 from webchat_fsm._runtime.shared_http import SharedConnections, SharedHttp
 from webchat_fsm._runtime.store import SessionStore
 from webchat_fsm._runtime.thread_driver import ThreadDriver
-from webchat_fsm._runtime.user_code import Recorder
 from webchat_fsm.lifecycle._legality import ALREADY_ACTIVE
 from webchat_fsm.lifecycle._states import State
 

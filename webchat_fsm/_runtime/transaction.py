@@ -28,11 +28,10 @@ from webchat_fsm._core.steps import (
 )
 from webchat_fsm._runtime.clock import Driver, moment_of, monotonic
 from webchat_fsm._runtime.delivery import Barrier, ChatEvent, EventQueue
-from webchat_fsm._runtime.health import Defects
+from webchat_fsm._runtime.failures import Defects, Guarded, UserCode
 from webchat_fsm._runtime.locks import reentrant
 from webchat_fsm._runtime.outcome import Receipts
 from webchat_fsm._runtime.store import StoreWriter
-from webchat_fsm._runtime.user_code import Guarded, UserCode
 from webchat_fsm.lifecycle._legality import END_CHAT
 from webchat_fsm.lifecycle._table import State, Trigger
 
