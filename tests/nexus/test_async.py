@@ -294,6 +294,21 @@ def test_dormant_chat_ends_though_disconnect_request_fails(v3_async, fault):
     assert (chat.state, v3_async.heard.take()) == ("ended", ["clientDisconnected", "ended"])
 
 
+def test_interrupted_end_of_dormant_chat_can_be_repeated(v3_async):
+    chat = dormant(v3_async)
+
+    def interrupt():
+        raise KeyboardInterrupt
+
+    v3_async.http.during("disconnect", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        chat.end_chat()
+    assert (chat.state, v3_async.heard.take()) == (DORMANT, [])
+    assert chat.health().defects == 0
+    chat.end_chat()
+    assert (chat.state, v3_async.heard.take()) == ("ended", ["clientDisconnected", "ended"])
+
+
 def test_ending_dormant_chat_rejects_other_commands(v3_async):
     chat = dormant(v3_async)
     reasons = []
