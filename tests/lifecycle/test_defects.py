@@ -61,8 +61,8 @@ def test_defect_during_poll_loses_no_message(transport, every, caplog):
         with injection.injected(KNOWN[name]):
             before = len(env.http.sent)
             converse(env, "during")
-            requests, health = len(env.http.sent) - before, env.chat.health()
-            errors = env.heard.all("error")
+        requests, health = len(env.http.sent) - before, env.chat.health()
+        errors = env.heard.all("error")
         converse(env, "after", 20)
         said = [text for text in env.heard.texts() if text in ("during", "after")]
         if (
