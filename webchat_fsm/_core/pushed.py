@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from webchat_fsm._bayeux.connection import Connection as Connection
+from webchat_fsm._bayeux.connection import Connection
 from webchat_fsm._bayeux.frames import BayeuxDisconnect, Connect, Handshake, Notifications, Outcome, Send
 from webchat_fsm._core.context import DecisionContext
 from webchat_fsm._core.exchange import NOT_CONNECTED, Exchange, settle_late

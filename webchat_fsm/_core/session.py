@@ -168,7 +168,8 @@ class Session:
         if not self.transport.polls:
             # here alone, before the first step: a chat that polls needs neither `_bayeux` nor `pushed` and `exchange`,
             # a sixth of all instructions by which Python loads this package
-            from webchat_fsm._core.pushed import Connection, PushedChat
+            from webchat_fsm._bayeux.connection import Connection
+            from webchat_fsm._core.pushed import PushedChat
 
             self.connection, self.pushed_chat = Connection(), PushedChat
 

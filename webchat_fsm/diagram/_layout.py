@@ -260,13 +260,12 @@ def layout(graph: Graph[Row], style: Style = DEFAULT) -> Layout:
         costs: list[tuple[tuple[float, ...], int]] = []
         for number, choice in enumerate(choices):
             one = placed(drawing, style, Arrangement(*choice, room))
-            faults = _faults(one, style)
-            costs.append((faults, number))
+            cost: tuple[float, ...] = _faults(one, style)
             # The weight takes most of the time, and does not matter where a fault decides.
-            if best is None or faults <= best[0][:2]:
-                cost = (*faults, weight(drawing, one))
-                costs[-1] = (cost, number)
+            if best is None or cost <= best[0][:2]:
+                cost = (*cost, weight(drawing, one))
                 best = (cost, one) if best is None or cost < best[0] else best
+            costs.append((cost, number))
         if not graph.part:
             choices = [choices[number] for _, number in sorted(costs)[:PROMISING]]
         elif best is not None and best[0][:2] == (0, 0):
