@@ -12,8 +12,10 @@ from tests import needs
 
 ROOT = Path(__file__).parents[1]
 SCREENSHOTS = ROOT / "screenshots"
-AXE = Path(os.environ.get("WEBCHAT_AXE", ROOT / ".venvs/npm/node_modules/axe-core/axe.min.js"))
-"""The checker of accessibility, an npm package: `npm install --prefix .venvs/npm axe-core`."""
+PACKAGES = Path(os.environ.get("WEBCHAT_NODE_MODULES", ROOT / ".venvs/npm/node_modules"))
+"""Where the npm packages are that run in pages: `npm install --prefix .venvs/npm axe-core mermaid`."""
+AXE = PACKAGES / "axe-core/axe.min.js"
+"""The checker of accessibility."""
 
 
 @contextmanager
@@ -34,10 +36,11 @@ def listen(page: Any, complaints: list[str], requested: list[str]) -> None:
     page.on("request", lambda request: requested.append(request.url))
 
 
-def demand_axe() -> None:
-    """Skip or fail the running test where the checker of accessibility is not installed."""
-    if not AXE.is_file():
-        needs.lack("axe-core", f"{AXE} is missing: npm install --prefix .venvs/npm axe-core")
+def demand(file: Path) -> None:
+    """Skip or fail the running test where a file of an npm package is not installed."""
+    if not file.is_file():
+        package = file.relative_to(PACKAGES).parts[0]
+        needs.lack(package, f"{file} is missing: npm install --prefix .venvs/npm {package}")
 
 
 def violations(page: Any) -> list[tuple[str, str]]:

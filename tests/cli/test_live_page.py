@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.chromium import SCREENSHOTS, demand_axe, launched, listen, violations
+from tests.chromium import AXE, SCREENSHOTS, demand, launched, listen, violations
 from tests.limits import LONG
 from webchat_fsm._cli.live import Live
 from webchat_fsm._cli.ui import UiServer
@@ -144,7 +144,7 @@ def test_phone_shows_the_log_before_agent_and_faults(opened):
 
 @pytest.mark.parametrize("opened", ["light", "dark"], indirect=True)
 def test_live_view_is_accessible_and_fits_a_phone(opened, request):
-    demand_axe()
+    demand(AXE)
     page = opened
     page.click("#live-start")
     await_state(page, "polling")

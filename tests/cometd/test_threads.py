@@ -123,6 +123,16 @@ def test_closed_chat_is_restored_from_the_store(front, make_chat):
     assert heard.names[:2] == ["ready", "restored"]
 
 
+def begun(front, make_chat) -> tuple[WebChatService, Heard]:
+    """Start a chat whose connect the server holds; return it with the record of its events."""
+    chat = make_chat()
+    heard = Heard(chat)
+    chat.open()
+    chat.start_chat(nickname="Jonny")
+    eventually(lambda: held(front))
+    return chat, heard
+
+
 def from_four_threads(send_messages: Callable[[str], None]) -> None:
     """Call a function in four threads at once, with the names a to d."""
     senders = [threading.Thread(target=send_messages, args=(name,)) for name in "abcd"]
@@ -133,11 +143,7 @@ def from_four_threads(send_messages: Callable[[str], None]) -> None:
 
 
 def test_many_threads_publish_while_a_connect_is_held(front, make_chat):
-    chat = make_chat()
-    heard = Heard(chat)
-    chat.open()
-    chat.start_chat(nickname="Jonny")
-    eventually(lambda: held(front))
+    chat, heard = begun(front, make_chat)
     refused = []
 
     def send_messages(name: str) -> None:
@@ -153,11 +159,7 @@ def test_many_threads_publish_while_a_connect_is_held(front, make_chat):
 
 
 def test_unknown_client_loses_no_message_of_four_threads(front, make_chat):
-    chat = make_chat()
-    heard = Heard(chat)
-    chat.open()
-    chat.start_chat(nickname="Jonny")
-    eventually(lambda: held(front))
+    chat, heard = begun(front, make_chat)
     outcomes = []
     gate = threading.Barrier(4)
 
@@ -176,11 +178,7 @@ def test_unknown_client_loses_no_message_of_four_threads(front, make_chat):
 
 
 def test_cut_connect_is_published_and_repeated(front, make_chat):
-    chat = make_chat()
-    heard = Heard(chat)
-    chat.open()
-    chat.start_chat(nickname="Jonny")
-    eventually(lambda: held(front))
+    _, heard = begun(front, make_chat)
     front.server.cut_connects()
     eventually(lambda: "disconnected" in heard.names)
     front.server.agent("Ann").join().say("meanwhile")

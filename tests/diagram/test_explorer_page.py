@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.chromium import SCREENSHOTS, demand_axe, launched, listen, violations
+from tests.chromium import AXE, SCREENSHOTS, demand, launched, listen, violations
 from webchat_fsm.diagram._explorer import page as explorer_page
 from webchat_fsm.testing import TestServer, Timeline
 
@@ -406,7 +406,7 @@ def test_folder_that_is_dropped_is_named(opened):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 420])
 def test_every_view_is_accessible(opened, width: int, scheme: str):
-    demand_axe()
+    demand(AXE)
     SCREENSHOTS.mkdir(exist_ok=True)
     found = {}
     for name, place in VIEWS.items():

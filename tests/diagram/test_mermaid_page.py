@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import html
-import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests import needs
-from tests.chromium import ROOT, launched, listen
+from tests.chromium import PACKAGES, ROOT, demand, launched, listen
 from webchat_fsm.diagram._formats import mermaid_path
 from webchat_fsm.diagram._machines import lifecycle
 from webchat_fsm.diagram._sequence import mermaid_sequence
@@ -20,8 +18,7 @@ from webchat_fsm.testing._sequence import STORIES, sequence
 
 pytestmark = [pytest.mark.needs("chromium", "playwright"), pytest.mark.timeout(300)]
 
-MERMAID = Path(os.environ.get("WEBCHAT_MERMAID", ROOT / ".venvs/npm/node_modules/mermaid/dist/mermaid.min.js"))
-"""The library, an npm package: `npm install --prefix .venvs/npm mermaid`."""
+MERMAID = PACKAGES / "mermaid/dist/mermaid.min.js"
 DRAWINGS = sorted((ROOT / "diagrams").glob("*.mmd"))
 RENDER = "async (text) => { document.body.innerHTML = (await mermaid.render('drawn', text)).svg; }"
 TEXTS = "(selector) => [...document.querySelectorAll(selector)].map((one) => one.textContent)"
@@ -32,8 +29,7 @@ Shown = Callable[[str], Callable[[str], list[str]]]
 @pytest.fixture(scope="module")
 def render() -> Iterator[Shown]:
     """Return a function that renders a text, and returns one that reads the texts of elements by their selector."""
-    if not MERMAID.is_file():
-        needs.lack("mermaid", f"{MERMAID} is missing: npm install --prefix .venvs/npm mermaid")
+    demand(MERMAID)
     with launched() as chromium:
         page, complaints, requested = chromium.new_page(), [], []
         listen(page, complaints, requested)

@@ -46,10 +46,6 @@ PEOPLE = ("agent", "supervisor", "bot")
 STEPS_A_CHAT = 150
 
 
-def _interrupt() -> None:
-    raise KeyboardInterrupt
-
-
 class RandomChat:
     """One service after another with one store, on a server of its own."""
 
@@ -135,7 +131,7 @@ class RandomChat:
             self.server.end()
 
     def _interruption(self) -> None:
-        self.env.http.during(self.draw.choice(REQUESTED), _interrupt)
+        self.env.http.interrupt(self.draw.choice(REQUESTED))
 
     def _forget(self) -> None:
         if not self.transport.polls:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 from webchat_fsm import Bus, MemoryStore, State, WebChatService
 from webchat_fsm._wire.request import HttpAnswer
@@ -33,6 +33,14 @@ class Probe:
     def during(self, operation: str, act: Callable[[], Any]) -> None:
         """Call a function during the next request of an operation; an `HttpAnswer` that it returns is the response."""
         self._acts.setdefault(operation, []).append(act)
+
+    def interrupt(self, operation: str, interruption: type[BaseException] = KeyboardInterrupt) -> None:
+        """Interrupt the caller during the next request of that operation."""
+
+        def strike() -> NoReturn:
+            raise interruption
+
+        self.during(operation, strike)
 
     def answer(self, operation: str, body: bytes, status: int = 200, **headers: str) -> None:
         """Answer the next request of that operation with these bytes."""

@@ -305,10 +305,7 @@ def test_interrupt_while_restoring_changes_nothing(env, interruption):
     env.chat.close()
     saved, chat = env.store.load(), env.client()
 
-    def interrupt():
-        raise interruption
-
-    env.http.during("restore", interrupt)
+    env.http.interrupt("restore", interruption)
     with pytest.raises(interruption):
         chat.open()
     assert (chat.state, env.store.load()) == ("idle", saved)
@@ -318,10 +315,7 @@ def test_interrupt_while_restoring_changes_nothing(env, interruption):
 def test_interrupt_while_starting_leaves_service_idle(env, interruption):
     chat = env.open()
 
-    def interrupt():
-        raise interruption
-
-    env.http.during("start", interrupt)
+    env.http.interrupt("start", interruption)
     with pytest.raises(interruption):
         chat.start_chat(nickname="Jonny")
     assert (chat.state, restore_events(env)) == ("idle", ["ready"])

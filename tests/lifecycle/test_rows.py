@@ -104,18 +104,15 @@ def _starts_that_fail(make):
 
 
 def _interrupted(make):
-    def interrupt():
-        raise KeyboardInterrupt
-
     env = make()
     chat = env.open()
-    env.http.during("start", interrupt)
+    env.http.interrupt("start")
     with pytest.raises(KeyboardInterrupt):
         chat.start_chat(nickname="Jonny")
     chat.start_chat(nickname="Jonny")
     chat.close()
     later = env.client()
-    env.http.during("restore", interrupt)
+    env.http.interrupt("restore")
     with pytest.raises(KeyboardInterrupt):
         later.open()
 

@@ -92,17 +92,13 @@ def test_start_after_lost_restore_clears_the_transcript(env):
     assert "old" not in [message.text for message in chat.get_transcript().messages]
 
 
-def interrupt():
-    raise KeyboardInterrupt
-
-
 def test_refused_start_deletes_session_of_failed_restore(env):
     first = env.start()
     first.end_chat()
     first.close()
     probe = env.http
     env.start().close()
-    probe.during("restore", interrupt)
+    probe.interrupt("restore")
     with pytest.raises(KeyboardInterrupt):
         first.open()
     assert (first.state, env.store.load() is None) == ("ended", False)

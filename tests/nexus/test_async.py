@@ -215,11 +215,8 @@ def test_interrupted_restore_leaves_session_dormant(v3_async):
     v3_async.start().close()
     chat = v3_async.chat
 
-    def interrupt():
-        raise KeyboardInterrupt
-
     for operation in ("resume", "restore"):
-        v3_async.http.during(operation, interrupt)
+        v3_async.http.interrupt(operation)
         with pytest.raises(KeyboardInterrupt):
             chat.open()
         assert chat.state == DORMANT
@@ -297,10 +294,7 @@ def test_dormant_chat_ends_though_disconnect_request_fails(v3_async, fault):
 def test_interrupted_end_of_dormant_chat_can_be_repeated(v3_async):
     chat = dormant(v3_async)
 
-    def interrupt():
-        raise KeyboardInterrupt
-
-    v3_async.http.during("disconnect", interrupt)
+    v3_async.http.interrupt("disconnect")
     with pytest.raises(KeyboardInterrupt):
         chat.end_chat()
     assert (chat.state, v3_async.heard.take()) == (DORMANT, [])

@@ -297,11 +297,8 @@ def test_restore_after_interrupt_between_pages_is_complete(v3_async):
     missed = left(v3_async, agent, 60)
     chat = v3_async.client()
 
-    def interrupt():
-        raise KeyboardInterrupt
-
     v3_async.http.during("restore", lambda: None)
-    v3_async.http.during("restore", interrupt)
+    v3_async.http.interrupt("restore")
     with pytest.raises(KeyboardInterrupt):
         chat.open()
     assert chat.state == "idle"

@@ -141,10 +141,6 @@ def test_v3_poll_failure_after_stop_is_counted_only(nexus, fault):
 # -- starts and restores that fail or are cancelled --------------------------------------------------------------------
 
 
-def interrupt():
-    raise KeyboardInterrupt
-
-
 def test_close_during_start_rejects_start(nexus):
     chat = nexus.open()
     nexus.http.during("start", lambda: chat.close() and None)
@@ -155,7 +151,7 @@ def test_close_during_start_rejects_start(nexus):
 
 def test_interrupted_start_leaves_service_idle(nexus):
     chat = nexus.open()
-    nexus.http.during("start", interrupt)
+    nexus.http.interrupt("start")
     with pytest.raises(KeyboardInterrupt):
         chat.start_chat(nickname="x")
     assert (chat.state, nexus.heard.take()) == ("idle", ["ready"])
@@ -202,7 +198,7 @@ def test_interrupted_restore_keeps_state_and_store(nexus, ended_before):
         nexus.chat.close()
         nexus.client()
     nexus.store.save(document)
-    nexus.http.during("restore", interrupt)
+    nexus.http.interrupt("restore")
     with pytest.raises(KeyboardInterrupt):
         nexus.chat.open()
     assert nexus.chat.state == ("ended" if ended_before else "idle")
